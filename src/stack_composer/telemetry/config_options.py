@@ -1,0 +1,416 @@
+"""Every option, once: this table drives parsing, checks, ``config show`` and the docs.
+
+Whoever adds an option adds a row here and an annotation to ``config.Config``;
+tests fail until ``docs/configuration.md`` and the annotations follow. A row says
+what a value may be (kind, bounds, choices), never how it is used.
+
+The module is on the hot start path, so it holds plain slotted objects and imports
+nothing.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Final
+
+EXPORTERS_AVAILABLE: Final = ("file", "stdout")
+"""What ``exporter`` may name in this version."""
+
+EXPORTERS_KNOWN: Final = (*EXPORTERS_AVAILABLE, "otlp_http", "otlp_grpc", "prometheus")
+"""What ``exporter`` will come to name: asking early gets an answer, not a riddle."""
+
+SAMPLERS: Final = (
+    "always_on",
+    "always_off",
+    "traceidratio",
+    "parentbased_always_on",
+    "parentbased_always_off",
+    "parentbased_traceidratio",
+)
+"""OpenTelemetry's own names for its samplers."""
+
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+GIB: Final = 1024 * MIB
+DAY_S: Final = 86_400
+COUNT_MAX: Final = 1_000_000
+
+
+class Option:
+    """One option: where it may be set, and which values are allowed.
+
+    Attributes:
+        name: The attribute of ``Config`` and the argument of ``configure``.
+        section: Table of ``telemetry.toml``; "" for an option that the file lacks.
+        key: Key in that table.
+        kind: "bool", "int", "float", "text", "texts" (one text or a list of them),
+            "path", "url" or "mapping".
+        default: The value when nothing sets it; None where it is worked out
+            (``default_text`` says how) or where None means "no limit".
+        minimum: Smallest allowed number.
+        maximum: Largest allowed number.
+        choices: Allowed texts, or () for any.
+        variable: Environment variable, or "".
+        variable_unit: What one unit of the variable's number is worth here.
+        inherits: Name of the option whose value holds when this one is not set.
+        default_text: The default in words, for people.
+        doc: What it does; one or two sentences.
+    """
+
+    __slots__ = (
+        "choices",
+        "default",
+        "default_text",
+        "doc",
+        "inherits",
+        "key",
+        "kind",
+        "maximum",
+        "minimum",
+        "name",
+        "section",
+        "variable",
+        "variable_unit",
+    )
+
+    def __init__(
+        self,
+        name: str,
+        place: str,
+        kind: str,
+        default: Any,
+        doc: str,
+        *,
+        minimum: float = 0,
+        maximum: float = COUNT_MAX,
+        choices: tuple[str, ...] = (),
+        variable: str = "",
+        variable_unit: float = 1,
+        inherits: str = "",
+        default_text: str = "",
+    ) -> None:
+        self.name = name
+        self.section, _, self.key = place.partition(".")
+        self.kind = kind
+        self.default = default
+        self.doc = doc
+        self.minimum = minimum
+        self.maximum = maximum
+        self.choices = choices
+        self.variable = variable
+        self.variable_unit = variable_unit
+        self.inherits = inherits
+        self.default_text = default_text
+
+    @property
+    def place(self) -> str:
+        """The option's dotted name in the file, such as ``upload.endpoint``, or ""."""
+        return f"{self.section}.{self.key}" if self.section else ""
+
+
+OPTIONS: Final = (
+    # The order is the order of ``config show`` and of the documentation: first the
+    # specification's keys, then ours.
+    Option(
+        "enabled",
+        "telemetry.enabled",
+        "bool",
+        True,
+        "Record at all. Turning it off stops new writes within a second and keeps "
+        "the files until they are purged.",
+    ),
+    Option(
+        "exporter",
+        "telemetry.exporter",
+        "texts",
+        ("file",),
+        "Where redacted records go: `file` (bundles in the folder), `stdout` (OTLP "
+        "JSON lines), or a list of both.",
+        choices=EXPORTERS_KNOWN,
+    ),
+    Option(
+        "local_retention_days",
+        "telemetry.local_retention_days",
+        "int",
+        30,
+        "Bundles this many days old are deleted; 0 keeps none that is closed.",
+        maximum=36_500,
+    ),
+    Option(
+        "upload_enabled",
+        "telemetry.upload_enabled",
+        "bool",
+        False,
+        "Permit uploads. This version has no uploader, so nothing leaves this "
+        "computer whatever is set here.",
+    ),
+    Option(
+        "directory",
+        "telemetry.directory",
+        "path",
+        None,
+        "The folder of the bundles. In the file: an absolute path, or one that "
+        "starts with `~`.",
+        variable="STACK_COMPOSER_TELEMETRY_DIR",
+        default_text="the platform's data folder, `stack-composer/telemetry`",
+    ),
+    Option(
+        "gdpr",
+        "telemetry.gdpr",
+        "bool",
+        False,
+        "Record nothing at all, like the flag `--gdpr`. Of the variable's values "
+        "only `0`, `false`, `no` and `off` leave recording on.",
+        variable="STACK_COMPOSER_GDPR",
+    ),
+    Option(
+        "service_name",
+        "telemetry.service_name",
+        "text",
+        None,
+        "The resource's `service.name`.",
+        variable="OTEL_SERVICE_NAME",
+        default_text="`unknown_service:` and the name of the executable",
+    ),
+    Option(
+        "upload_endpoint",
+        "upload.endpoint",
+        "url",
+        "",
+        "Where uploads would go, http or https. Credentials never stand in the file.",
+    ),
+    Option(
+        "upload_compression",
+        "upload.compression",
+        "text",
+        "gzip",
+        "How uploads would be packed.",
+        choices=("gzip", "zstd", "none"),
+    ),
+    Option(
+        "bundle_bytes_max",
+        "store.bundle_bytes_max",
+        "int",
+        32 * MIB,
+        "A bundle that has grown to this many bytes is closed and a new one begun.",
+        minimum=4 * KIB,
+        maximum=GIB,
+    ),
+    Option(
+        "bundle_age_s_max",
+        "store.bundle_age_s_max",
+        "int",
+        3_600,
+        "A bundle that has been written to for this many seconds is closed and a "
+        "new one begun.",
+        minimum=1,
+        maximum=7 * DAY_S,
+    ),
+    Option(
+        "kept_bytes_max",
+        "store.kept_bytes_max",
+        "int",
+        GIB,
+        "Room in bytes for all bundles together; beyond it the oldest are deleted.",
+        minimum=MIB,
+        maximum=1024 * GIB,
+    ),
+    Option(
+        "flush_s",
+        "store.flush_s",
+        "float",
+        1.0,
+        "A finished record reaches its bundle after at most this many seconds. The "
+        "variable counts milliseconds.",
+        minimum=0.01,
+        maximum=60.0,
+        variable="OTEL_BSP_SCHEDULE_DELAY",
+        variable_unit=0.001,
+    ),
+    Option(
+        "buffered_records_max",
+        "store.buffered_records_max",
+        "int",
+        65_536,
+        "Records that may wait for the writer; beyond it the newest are dropped and "
+        "counted.",
+        minimum=1,
+        maximum=10_000_000,
+        variable="OTEL_BSP_MAX_QUEUE_SIZE",
+    ),
+    Option(
+        "profile",
+        "redaction.profile",
+        "text",
+        "default",
+        "Which set of redaction rules applies; `strict` also masks IP addresses and "
+        "other quasi-identifiers.",
+        choices=("default", "strict"),
+    ),
+    Option(
+        "identifiers",
+        "redaction.identifiers",
+        "text",
+        "hmac",
+        "How project and user ids are hashed: `hmac` with this computer's own salt, "
+        "or plain `sha256`, which can be joined elsewhere and guessed from a list.",
+        choices=("hmac", "sha256"),
+    ),
+    Option(
+        "record_content",
+        "redaction.record_content",
+        "texts",
+        (),
+        "Attribute keys with content (such as prompts) to record all the same. Their "
+        "values still pass every other rule.",
+    ),
+    Option(
+        "sampler",
+        "sampling.sampler",
+        "text",
+        "parentbased_always_on",
+        "Which traces are recorded, by OpenTelemetry's names.",
+        choices=SAMPLERS,
+        variable="OTEL_TRACES_SAMPLER",
+    ),
+    Option(
+        "sampler_ratio",
+        "sampling.ratio",
+        "float",
+        1.0,
+        "Share of traces that the two `traceidratio` samplers keep.",
+        maximum=1.0,
+        variable="OTEL_TRACES_SAMPLER_ARG",
+    ),
+    Option(
+        "attribute_count_max",
+        "limits.attribute_count_max",
+        "int",
+        128,
+        "Attributes of one record; what is beyond is dropped and counted.",
+        variable="OTEL_ATTRIBUTE_COUNT_LIMIT",
+    ),
+    Option(
+        "attribute_chars_max",
+        "limits.attribute_chars_max",
+        "int",
+        None,
+        "Characters of one text value; what is beyond is cut off.",
+        minimum=1,
+        maximum=GIB,
+        variable="OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT",
+        default_text="no limit",
+    ),
+    Option(
+        "span_attribute_count_max",
+        "limits.span_attribute_count_max",
+        "int",
+        None,
+        "The same for the attributes of spans.",
+        variable="OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT",
+        inherits="attribute_count_max",
+    ),
+    Option(
+        "span_attribute_chars_max",
+        "limits.span_attribute_chars_max",
+        "int",
+        None,
+        "The same for the text values of spans, their events and links.",
+        minimum=1,
+        maximum=GIB,
+        variable="OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT",
+        inherits="attribute_chars_max",
+    ),
+    Option(
+        "log_attribute_count_max",
+        "limits.log_attribute_count_max",
+        "int",
+        None,
+        "The same for the attributes of log records.",
+        variable="OTEL_LOGRECORD_ATTRIBUTE_COUNT_LIMIT",
+        inherits="attribute_count_max",
+    ),
+    Option(
+        "log_attribute_chars_max",
+        "limits.log_attribute_chars_max",
+        "int",
+        None,
+        "The same for the text values of log records.",
+        minimum=1,
+        maximum=GIB,
+        variable="OTEL_LOGRECORD_ATTRIBUTE_VALUE_LENGTH_LIMIT",
+        inherits="attribute_chars_max",
+    ),
+    Option(
+        "event_count_max",
+        "limits.event_count_max",
+        "int",
+        128,
+        "Events of one span.",
+        variable="OTEL_SPAN_EVENT_COUNT_LIMIT",
+    ),
+    Option(
+        "event_attribute_count_max",
+        "limits.event_attribute_count_max",
+        "int",
+        128,
+        "Attributes of one event.",
+        variable="OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT",
+    ),
+    Option(
+        "link_count_max",
+        "limits.link_count_max",
+        "int",
+        128,
+        "Links of one span.",
+        variable="OTEL_SPAN_LINK_COUNT_LIMIT",
+    ),
+    Option(
+        "link_attribute_count_max",
+        "limits.link_attribute_count_max",
+        "int",
+        128,
+        "Attributes of one link.",
+        variable="OTEL_LINK_ATTRIBUTE_COUNT_LIMIT",
+    ),
+    Option(
+        "config_path",
+        "",
+        "path",
+        None,
+        "The configuration file. The salt of hashed ids lies beside it.",
+        variable="STACK_COMPOSER_TELEMETRY_CONFIG",
+        default_text="the platform's configuration folder, `stack-composer/telemetry.toml`",
+    ),
+    Option(
+        "sdk_disabled",
+        "",
+        "bool",
+        False,
+        "Record nothing: OpenTelemetry's own switch.",
+        variable="OTEL_SDK_DISABLED",
+    ),
+    Option(
+        "resource_attributes",
+        "",
+        "mapping",
+        {},
+        "Attributes of the resource, `key=value` with commas between, percent-encoded. "
+        "`OTEL_SERVICE_NAME` beats a `service.name` in it.",
+        variable="OTEL_RESOURCE_ATTRIBUTES",
+        default_text="none",
+    ),
+    Option(
+        "metrics_temporality",
+        "",
+        "text",
+        "delta",
+        "Temporality of the OpenTelemetry API's instruments.",
+        choices=("cumulative", "delta", "lowmemory"),
+        variable="OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE",
+    ),
+)
+
+BY_NAME: Final = {option.name: option for option in OPTIONS}
+BY_PLACE: Final = {option.place: option for option in OPTIONS if option.section}
