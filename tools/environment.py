@@ -1,0 +1,88 @@
+"""Build a virtual environment from hashed constraints, on a machine with Python only.
+
+Usage: ``python3 tools/environment.py FOLDER CONSTRAINTS``
+
+Every package is checked against its hash before it is installed. uv does the same
+work faster where it is present. The project itself goes in last, editable and
+without dependencies, built by what the constraints brought.
+
+The script's own syntax stays old enough to tell an old Python that it is too old.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import venv
+
+OLDEST = (3, 11)
+NAMES = ("python3.13", "python3.12", "python3.11", "python3.14")
+
+
+def main(folder, constraints):
+    # type: (str, str) -> int
+    """Build ``folder`` and say in two lines what hinders it, if anything does."""
+    if sys.version_info < OLDEST:
+        return hand_over(folder, constraints)
+    try:
+        make_folder(folder)
+        install(folder, constraints)
+    except subprocess.CalledProcessError as error:
+        return complain(
+            "{} failed with exit code {}".format(error.cmd[0], error.returncode),
+            "its own message stands above; 'make clean' begins anew",
+        )
+    return 0
+
+
+def hand_over(folder, constraints):
+    # type: (str, str) -> int
+    """Let a newer Python on the path do it."""
+    for name in NAMES:
+        python = shutil.which(name)
+        if python:
+            return subprocess.call([python, os.path.abspath(__file__), folder, constraints])
+    return complain(
+        "Python 3.11 or newer is needed, this is {}".format(sys.version.split()[0]),
+        "install one, or name it: make PYTHON=/path/to/python3.12 ...",
+    )
+
+
+def make_folder(folder):
+    # type: (str) -> None
+    """Create the environment, with pip unless uv will do the installing."""
+    if not os.path.exists(python_of(folder)):
+        venv.create(folder, with_pip=shutil.which("uv") is None)
+
+
+def install(folder, constraints):
+    # type: (str, str) -> None
+    """Install the constraints, then the project."""
+    python = python_of(folder)
+    uv = shutil.which("uv")
+    if uv:
+        installer = [uv, "pip", "install", "--quiet", "--python", python]
+    else:
+        installer = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    print("installing {} into {}".format(constraints, folder), flush=True)
+    subprocess.check_call(installer + ["--require-hashes", "-r", constraints])
+    subprocess.check_call(installer + ["--no-deps", "--no-build-isolation", "-e", "."])
+
+
+def python_of(folder):
+    # type: (str) -> str
+    """Return the environment's interpreter."""
+    if os.name == "nt":
+        return os.path.join(folder, "Scripts", "python.exe")
+    return os.path.join(folder, "bin", "python")
+
+
+def complain(what, hint):
+    # type: (str, str) -> int
+    """Print an error in two lines."""
+    sys.stderr.write("{}\n  hint: {}\n".format(what, hint))
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
