@@ -6,7 +6,7 @@ Every package is checked against its hash before it is installed. uv does the sa
 work faster where it is present. The project itself goes in last, editable and
 without dependencies, built by what the constraints brought.
 
-The script's own syntax stays old enough to tell an old Python that it is too old.
+Its own syntax is old enough for an old Python to say that a newer one is needed.
 """
 
 import os
@@ -19,8 +19,7 @@ OLDEST = (3, 11)
 NAMES = ("python3.13", "python3.12", "python3.11", "python3.14")
 
 
-def main(folder, constraints):
-    # type: (str, str) -> int
+def main(folder: str, constraints: str) -> int:
     """Build ``folder`` and say in two lines what hinders it, if anything does."""
     if sys.version_info < OLDEST:
         return hand_over(folder, constraints)
@@ -29,34 +28,31 @@ def main(folder, constraints):
         install(folder, constraints)
     except subprocess.CalledProcessError as error:
         return complain(
-            "{} failed with exit code {}".format(error.cmd[0], error.returncode),
+            f"{error.cmd[0]} failed with exit code {error.returncode}",
             "its own message stands above; 'make clean' begins anew",
         )
     return 0
 
 
-def hand_over(folder, constraints):
-    # type: (str, str) -> int
+def hand_over(folder: str, constraints: str) -> int:
     """Let a newer Python on the path do it."""
     for name in NAMES:
         python = shutil.which(name)
         if python:
             return subprocess.call([python, os.path.abspath(__file__), folder, constraints])
     return complain(
-        "Python 3.11 or newer is needed, this is {}".format(sys.version.split()[0]),
+        f"Python 3.11 or newer is needed, this is {sys.version.split()[0]}",
         "install one, or name it: make PYTHON=/path/to/python3.12 ...",
     )
 
 
-def make_folder(folder):
-    # type: (str) -> None
+def make_folder(folder: str) -> None:
     """Create the environment, with pip unless uv will do the installing."""
     if not os.path.exists(python_of(folder)):
         venv.create(folder, with_pip=shutil.which("uv") is None)
 
 
-def install(folder, constraints):
-    # type: (str, str) -> None
+def install(folder: str, constraints: str) -> None:
     """Install the constraints, then the project."""
     python = python_of(folder)
     uv = shutil.which("uv")
@@ -64,23 +60,21 @@ def install(folder, constraints):
         installer = [uv, "pip", "install", "--quiet", "--python", python]
     else:
         installer = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    print("installing {} into {}".format(constraints, folder), flush=True)
-    subprocess.check_call(installer + ["--require-hashes", "-r", constraints])
-    subprocess.check_call(installer + ["--no-deps", "--no-build-isolation", "-e", "."])
+    print(f"installing {constraints} into {folder}", flush=True)
+    subprocess.check_call([*installer, "--require-hashes", "-r", constraints])
+    subprocess.check_call([*installer, "--no-deps", "--no-build-isolation", "-e", "."])
 
 
-def python_of(folder):
-    # type: (str) -> str
+def python_of(folder: str) -> str:
     """Return the environment's interpreter."""
     if os.name == "nt":
         return os.path.join(folder, "Scripts", "python.exe")
     return os.path.join(folder, "bin", "python")
 
 
-def complain(what, hint):
-    # type: (str, str) -> int
+def complain(what: str, hint: str) -> int:
     """Print an error in two lines."""
-    sys.stderr.write("{}\n  hint: {}\n".format(what, hint))
+    sys.stderr.write(f"{what}\n  hint: {hint}\n")
     return 1
 
 

@@ -233,7 +233,9 @@ def effective_mode(config: Config) -> tuple[bool, str]:
 
 def show_rows(config: Config) -> list[tuple[Option, Any, str]]:
     """List every option with its value and origin, in the order of the documentation."""
-    return [(option, getattr(config, option.name), config.origin[option.name]) for option in OPTIONS]
+    return [
+        (option, getattr(config, option.name), config.origin[option.name]) for option in OPTIONS
+    ]
 
 
 def signature(path: str) -> tuple[int, int, int] | None:

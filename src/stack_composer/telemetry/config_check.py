@@ -20,7 +20,7 @@ from stack_composer.telemetry.errors import ConfigError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from typing import Any, Final
 
     from stack_composer.telemetry.config_options import Option
@@ -47,7 +47,7 @@ def check_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
-def check_value(option: Option, value: Any, label: str) -> Any:  # noqa: ANN401
+def check_value(option: Option, value: Any, label: str) -> Any:
     """Return ``value`` as the option's attribute wants it (a tuple for a list).
 
     ``label`` is what the message calls the option.
@@ -55,23 +55,7 @@ def check_value(option: Option, value: Any, label: str) -> Any:  # noqa: ANN401
     Raises:
         ConfigError: A wrong type, a value out of bounds, an unknown choice.
     """
-    if option.kind in ("int", "float"):
-        return _check_number(option, value, label)
-    if option.kind == "texts":
-        return _check_texts(option, value, label)
-    if option.kind == "mapping":
-        return _check_mapping(value, label)
-    if option.kind == "bool":
-        if not isinstance(value, bool):
-            raise _wrong_type(label, "true or false", value)
-        return value
-    if not isinstance(value, str):
-        raise _wrong_type(label, "a text in quotes", value)
-    if option.kind == "path":
-        return _check_path(value, label)
-    if option.kind == "url":
-        return _check_url(value, label)
-    return _check_choice(option, value, label)
+    return _CHECKS[option.kind](option, value, label)
 
 
 def _wrong_type(label: str, expected: str, value: object) -> ConfigError:
@@ -81,7 +65,19 @@ def _wrong_type(label: str, expected: str, value: object) -> ConfigError:
     )
 
 
-def _check_number(option: Option, value: Any, label: str) -> int | float:  # noqa: ANN401
+def _check_bool(_option: Option, value: Any, label: str) -> bool:
+    if not isinstance(value, bool):
+        raise _wrong_type(label, "true or false", value)
+    return value
+
+
+def _check_text(option: Option, value: Any, label: str) -> str:
+    if not isinstance(value, str):
+        raise _wrong_type(label, "a text in quotes", value)
+    return _check_choice(option, value, label)
+
+
+def _check_number(option: Option, value: Any, label: str) -> int | float:
     whole = option.kind == "int"
     expected = "a whole number" if whole else "a number"
     # A bool is an int to Python, but not to whoever wrote "= true".
@@ -99,7 +95,7 @@ def bounds(option: Option) -> str:
     return f"from {option.minimum:,} to {option.maximum:,}"
 
 
-def _check_texts(option: Option, value: Any, label: str) -> tuple[str, ...]:  # noqa: ANN401
+def _check_texts(option: Option, value: Any, label: str) -> tuple[str, ...]:
     items = (value,) if isinstance(value, str) else value
     if not isinstance(items, (list, tuple, set, frozenset)):
         raise _wrong_type(label, "a text or a list of texts", value)
@@ -125,7 +121,7 @@ def _check_choice(option: Option, value: str, label: str) -> str:
     return value
 
 
-def _check_mapping(value: Any, label: str) -> dict[str, Any]:  # noqa: ANN401
+def _check_mapping(_option: Option, value: Any, label: str) -> dict[str, Any]:
     from collections.abc import Mapping
 
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
@@ -133,8 +129,10 @@ def _check_mapping(value: Any, label: str) -> dict[str, Any]:  # noqa: ANN401
     return dict(value)
 
 
-def _check_path(value: str, label: str) -> str:
+def _check_path(_option: Option, value: Any, label: str) -> str:
     """Expand ``~``; refuse what would depend on the working folder."""
+    if not isinstance(value, str):
+        raise _wrong_type(label, "a path in quotes", value)
     path = os.path.expanduser(value)
     if "\0" in path or not os.path.isabs(path):
         message = f"{label} is not an absolute path"
@@ -142,7 +140,7 @@ def _check_path(value: str, label: str) -> str:
     return os.path.normpath(path)
 
 
-def _argument_path(option: Option, value: Any) -> str:  # noqa: ANN401
+def _argument_path(option: Option, value: Any) -> str:
     """Take a path given in code or in a shell, where the working folder is meant."""
     try:
         text = os.fspath(value)
@@ -153,7 +151,9 @@ def _argument_path(option: Option, value: Any) -> str:  # noqa: ANN401
     return os.path.abspath(os.path.expanduser(text))
 
 
-def _check_url(value: str, label: str) -> str:
+def _check_url(_option: Option, value: Any, label: str) -> str:
+    if not isinstance(value, str):
+        raise _wrong_type(label, "an address in quotes", value)
     if not value:
         return value
     scheme, separator, rest = value.partition("://")
@@ -164,6 +164,18 @@ def _check_url(value: str, label: str) -> str:
         message = f"{label} holds credentials"
         raise ConfigError(message, hint="take the part before the @ out of the address")
     return value
+
+
+_CHECKS: Final[dict[str, Callable[[Option, Any, str], Any]]] = {
+    "bool": _check_bool,
+    "float": _check_number,
+    "int": _check_number,
+    "mapping": _check_mapping,
+    "path": _check_path,
+    "text": _check_text,
+    "texts": _check_texts,
+    "url": _check_url,
+}
 
 
 def quoted(value: str) -> str:
@@ -194,7 +206,7 @@ def read_variable(option: Option, text: str) -> tuple[Any, str]:
         return None, f"{error}: ignored ({error.hint})"
 
 
-def _decode(option: Option, text: str) -> Any:  # noqa: ANN401
+def _decode(option: Option, text: str) -> Any:
     variable = option.variable
     if option.kind == "bool":
         return _decode_bool(option, text)
@@ -222,21 +234,23 @@ def _decode_bool(option: Option, text: str) -> bool:
     return word == "true"
 
 
-def _decode_number(option: Option, text: str) -> int | float:
-    word = text.strip()
-    digits = word.removeprefix("+").removeprefix("-")
-    number: int | float
+def _decode_number(option: Option, text: str) -> Any:
+    whole = option.kind == "int" or option.variable_unit != 1
     try:
-        # int() and float() also read underscores and other scripts' digits.
-        if not digits.isascii() or "_" in digits:
-            raise ValueError
-        number = float(word) if option.kind == "float" and option.variable_unit == 1 else int(word)
+        number = _number(text.strip(), whole=whole)
     except ValueError:
-        message = f"{option.variable} is not a number"
-        raise ConfigError(message, hint=f"give a number, {option.name} is {bounds(option)}") from None
+        message = f"{option.variable} is not a {'whole ' if whole else ''}number"
+        raise ConfigError(message, hint=f"{option.name} goes {bounds(option)}") from None
     if option.variable_unit != 1:
         number *= option.variable_unit
-    return check_value(option, number, option.variable)  # type: ignore[no-any-return]
+    return check_value(option, number, option.variable)
+
+
+def _number(text: str, *, whole: bool) -> int | float:
+    # int() and float() also read underscores and the digits of other scripts.
+    if not text.isascii() or "_" in text:
+        raise ValueError
+    return int(text) if whole else float(text)
 
 
 def _decode_attributes(text: str, variable: str) -> dict[str, str]:
@@ -260,14 +274,17 @@ def _decode_attributes(text: str, variable: str) -> dict[str, str]:
 
 def _percent_decoded(text: str, variable: str) -> str:
     """Undo percent-encoding, strictly; ``urllib.parse`` would cost a hot start 6 ms."""
-    if "%" not in text:
-        return text
-    first, *rest = text.encode("utf-8", "surrogateescape").split(b"%")
+    first, *rest = text.split("%")
     try:
-        pieces = [bytes([int(piece[:2].decode("ascii"), 16)]) + piece[2:] for piece in rest]
-        if any(len(piece) < 2 or not piece[:2].isalnum() for piece in rest):
-            raise ValueError
-        return (first + b"".join(pieces)).decode("utf-8")
+        return (first.encode() + b"".join(map(_unescaped, rest))).decode()
     except ValueError:
-        message = f"{variable} has a percent sign that encodes nothing"
+        message = f"{variable} has a percent sign that encodes nothing, or is not UTF-8"
         raise ConfigError(message, hint="write a percent sign as %25") from None
+
+
+def _unescaped(piece: str) -> bytes:
+    """Decode what follows a percent sign: two hexadecimal digits, then plain text."""
+    code, rest = piece[:2], piece[2:]
+    if not code.isalnum():  # bytes.fromhex would skip blanks
+        raise ValueError
+    return bytes.fromhex(code) + rest.encode()

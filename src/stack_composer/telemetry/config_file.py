@@ -156,7 +156,7 @@ def _line_of(text: str, section: str, key: str | None) -> int:
     return 0
 
 
-def edit_config(path: str, place: str, value: Any) -> None:  # noqa: ANN401
+def edit_config(path: str, place: str, value: Any) -> None:
     """Set one key in the file, keep all the rest, and replace the file at once.
 
     The file is made, mode 0600, when there is none. Half-way nothing has changed:
@@ -188,7 +188,7 @@ def edit_config(path: str, place: str, value: Any) -> None:  # noqa: ANN401
     _replace_file(path, edited.encode())
 
 
-def _edited(text: str, path: str, section: str, key: str, value: Any) -> str:  # noqa: ANN401
+def _edited(text: str, path: str, section: str, key: str, value: Any) -> str:
     import tomlkit
 
     _parse(text, path)  # tomllib's message is the one that users know from elsewhere
@@ -198,7 +198,7 @@ def _edited(text: str, path: str, section: str, key: str, value: Any) -> str:  #
         raise ConfigError(message, hint=f"write [{section}] on a line of its own")
     if section not in document:
         document[section] = tomlkit.table()
-    document[section][key] = value  # type: ignore[index]
+    document[section][key] = value
     return tomlkit.dumps(document)
 
 
