@@ -1,0 +1,75 @@
+"""A lock that tells the living from the dead.
+
+A writer holds an exclusive lock on the very file it writes, from creation until it
+closes it. The kernel drops the lock when the last descriptor goes, however the
+process ends, so a bundle that can be locked has no writer: it is an orphan. No pid
+is ever compared, since pids are reused and mean nothing across containers.
+
+On POSIX this is ``flock``, which belongs to the open file: closing a descriptor
+inherited by fork leaves the parent's lock alone (never unlock there: that would
+take it from the parent too). On Windows it is one byte far beyond the end of the
+file, because a locked byte there cannot be read by others.
+
+Some network file systems know no locks. ``try_lock`` then answers ``UNSUPPORTED``:
+a writer goes on without, since its file's name is its own, and an unlockable file
+counts as an orphan only after ``UNLOCKABLE_IDLE_S`` without a write.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+LOCKED: Final = "locked"
+HELD: Final = "held"
+UNSUPPORTED: Final = "unsupported"
+
+UNLOCKABLE_IDLE_S: Final = 86_400
+"""Without locks, a file not written for so long has no writer: far above the age at
+which any writer rotates."""
+
+_NOT_SUPPORTED: Final = frozenset(
+    getattr(errno, name)
+    for name in ("ENOLCK", "ENOSYS", "EOPNOTSUPP", "ENOTSUP", "EINVAL")
+    if hasattr(errno, name)
+)
+
+if sys.platform == "win32":
+    import msvcrt
+
+    _LOCK_OFFSET = 2**31 - 2
+
+    def _lock(fd: int) -> None:
+        position = os.lseek(fd, 0, os.SEEK_CUR)
+        try:
+            os.lseek(fd, _LOCK_OFFSET, os.SEEK_SET)
+            msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
+        finally:
+            os.lseek(fd, position, os.SEEK_SET)
+
+else:
+    import fcntl
+
+    def _lock(fd: int) -> None:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def try_lock(fd: int) -> str:
+    """Lock the file if nobody has; never wait.
+
+    The lock goes when the last descriptor of this open file is closed; there is no
+    unlock. ``fd`` must be open for writing, which NFS asks for.
+
+    Returns:
+        ``LOCKED``, ``HELD`` (somebody writes or adopts it now) or ``UNSUPPORTED``.
+    """
+    try:
+        _lock(fd)
+    except OSError as error:
+        return UNSUPPORTED if error.errno in _NOT_SUPPORTED else HELD
+    return LOCKED

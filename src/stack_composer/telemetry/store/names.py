@@ -1,0 +1,121 @@
+"""What a file in the telemetry folder is, told by its name alone.
+
+``<UTC yyyymmddThhmmss>-<microseconds>Z-<pid>-<8 hex>.<signal>.<suffix>``. The name
+sorts by time of creation, and age is read from it rather than from mtime, which
+backup tools rewrite. A name counts as ours only if writing its parts again gives
+the same name, so nothing foreign is ever sealed or purged by mistake.
+
+The *stem* is all before the signal; a bundle's open file, sealed file and sidecar
+share stem and signal.
+"""
+
+from __future__ import annotations
+
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+OPEN: Final = "open"
+SEALED: Final = "sealed"
+SKETCH: Final = "sketch"
+TEMPORARY: Final = "temporary"
+
+_SUFFIXES: Final = {
+    OPEN: "jsonl",
+    SEALED: "jsonl.zst",
+    SKETCH: "sketch.json",
+}
+_KINDS: Final = {
+    f"{signal}.{suffix}{end}": (signal, TEMPORARY if end else kind)
+    for signal in ("traces", "metrics", "logs")
+    for kind, suffix in _SUFFIXES.items()
+    for end in ("", ".tmp")
+    if not (kind == OPEN and end)
+}
+_PID_MAX: Final = 2**32 - 1
+_FEBRUARY: Final = 2
+
+
+class BundleName:
+    """The parts of a name of ours; ``created_ns`` is Unix nanoseconds (whole µs).
+
+    ``kind`` is ``OPEN``, ``SEALED``, ``SKETCH`` or ``TEMPORARY``.
+    """
+
+    __slots__ = ("created_ns", "kind", "name", "pid", "signal", "stem")
+
+    def __init__(self, name: str, stem: str, signal: str, kind: str) -> None:
+        self.name = name
+        self.stem = stem
+        self.signal = signal
+        self.kind = kind
+        self.created_ns, self.pid = 0, 0
+
+
+def make_stem(created_ns: int, pid: int, nonce: bytes) -> str:
+    """Name a bundle; ``nonce`` is 4 random bytes, times before 1970 become 1970."""
+    seconds, rest_ns = divmod(max(created_ns, 0), 1_000_000_000)
+    moment = time.gmtime(seconds)
+    return (
+        f"{moment.tm_year:04}{moment.tm_mon:02}{moment.tm_mday:02}"
+        f"T{moment.tm_hour:02}{moment.tm_min:02}{moment.tm_sec:02}"
+        f"-{rest_ns // 1000:06}Z-{pid}-{nonce.hex()}"
+    )
+
+
+def open_name(stem: str, signal: str) -> str:
+    """Name the file that is being written, or was left unsealed."""
+    return f"{stem}.{signal}.jsonl"
+
+
+def sealed_name(stem: str, signal: str) -> str:
+    """Name the compressed file."""
+    return f"{stem}.{signal}.jsonl.zst"
+
+
+def sketch_name(stem: str, signal: str) -> str:
+    """Name the sidecar of a sealed file."""
+    return f"{stem}.{signal}.sketch.json"
+
+
+def temporary_name(name: str) -> str:
+    """Name the file that becomes ``name`` once it is whole."""
+    return name + ".tmp"
+
+
+def parse_name(name: str) -> BundleName | None:
+    """Read a file name; None for whatever is not ours."""
+    stem, _, suffix = name.partition(".")
+    known = _KINDS.get(suffix)
+    if known is None:
+        return None
+    found = BundleName(name, stem, *known)
+    try:
+        found.created_ns, found.pid, nonce = _parse_stem(stem)
+        canonical = make_stem(found.created_ns, found.pid, nonce)
+    except (ValueError, OverflowError, OSError):
+        return None
+    return found if canonical == stem and found.pid <= _PID_MAX else None
+
+
+def _parse_stem(stem: str) -> tuple[int, int, bytes]:
+    moment, micros, pid, nonce = stem.split("-")
+    if not stem.isascii():
+        raise ValueError("not the stem of a bundle")
+    days = _days_since_1970(int(moment[:4]), int(moment[4:6]), int(moment[6:8]))
+    seconds = int(moment[9:11]) * 3600 + int(moment[11:13]) * 60 + int(moment[13:])
+    created_ns = (days * 86_400 + seconds) * 1_000_000_000 + int(micros[:6]) * 1000
+    return created_ns, int(pid), bytes.fromhex(nonce)
+
+
+def _days_since_1970(year: int, month: int, day: int) -> int:
+    # By arithmetic, since ``calendar`` and ``datetime`` cost a small program more
+    # to import than all its spans. March-based years put the leap day last.
+    is_before_march = month <= _FEBRUARY
+    year -= is_before_march
+    era, year_of_era = divmod(year, 400)
+    day_of_year = (153 * (month + 9 if is_before_march else month - 3) + 2) // 5 + day - 1
+    day_of_era = year_of_era * 365 + year_of_era // 4 - year_of_era // 100 + day_of_year
+    return era * 146_097 + day_of_era - 719_468

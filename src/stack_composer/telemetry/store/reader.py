@@ -1,0 +1,472 @@
+"""Find bundles and read their lines, whatever state they are in.
+
+Nothing here writes, and nothing here fails because of what a file holds: a torn tail,
+a damaged frame, a line too long, a bomb are left out and counted by name
+(``ODDITIES``); whole lines before and after are read. What a line *says* is decoded
+elsewhere (``otlp``), so that statistics from sidecars never pay for it.
+
+Memory is bounded: by one zstd frame of ours, or one line.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections import Counter
+from typing import TYPE_CHECKING, NamedTuple
+
+from stack_composer.telemetry.errors import FolderRefusedError, StoreError
+from stack_composer.telemetry.store import names
+from stack_composer.telemetry.store.folder import open_folder, store_error
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from io import FileIO
+    from typing import Final
+
+    from stack_composer.telemetry.store.folder import Folder
+    from stack_composer.telemetry.store.sidecar import Sidecar
+    from stack_composer.telemetry.store.sketch import Sketch
+
+LINE_BYTES_MAX: Final = 64 * 2**20
+PLAIN_BYTES_MAX: Final = 4 * 2**30
+"""Where reading one compressed file stops: far beyond any bundle, so it is a bomb."""
+
+ODDITIES: Final = {
+    "torn_tail": "bytes behind the last newline: a writer died, or is writing right now",
+    "line_too_long": "a line beyond the limit was left out",
+    "damaged_frame": "a part of a sealed bundle is damaged and was left out",
+    "truncated": "a sealed bundle ends early",
+    "too_large": "a compressed file unpacks to more than any bundle; the rest was left out",
+    "blank_line": "an empty line",
+    "crlf": "a line that ends as on Windows",
+    "bom": "a byte order mark at the start",
+    "gone": "a bundle that was purged while it was to be read",
+}
+"""What reading may count, in words for users."""
+
+_PIECE_BYTES: Final = 2**20
+_READ_BYTES: Final = 2**17
+_FRAME_BYTES_MAX: Final = LINE_BYTES_MAX + 2 * _PIECE_BYTES
+_RESYNCS_MAX: Final = 1000
+_LISTINGS_MAX: Final = 5
+_BOM: Final = b"\xef\xbb\xbf"
+_ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
+
+
+class BundleInfo(NamedTuple):
+    """A bundle in the folder, as its name and size tell.
+
+    Attributes:
+        path: Absolute.
+        signal: "traces", "metrics" or "logs".
+        created_ns: When its writer made it, Unix nanoseconds, from its name.
+        pid: Of its writer.
+        sealed: Compressed, with a sidecar as a rule; otherwise plain lines, which
+            somebody may be writing right now.
+        bytes: Size of the file.
+        stem: What its files have in common, before the signal.
+        sketch_bytes: Size of its sidecar, 0 if there is none.
+    """
+
+    path: str
+    signal: str
+    created_ns: int
+    pid: int
+    sealed: bool
+    bytes: int
+    stem: str
+    sketch_bytes: int = 0
+
+
+class Listing(NamedTuple):
+    """What is in a telemetry folder.
+
+    Attributes:
+        bundles: Ordered by creation, then signal.
+        foreign: Names of what is not ours, sorted: it is never read by itself, nor
+            purged. A link or another user's file is foreign, whatever its name.
+    """
+
+    bundles: list[BundleInfo]
+    foreign: list[str]
+
+
+def list_bundles(directory: str) -> Listing:
+    """List a telemetry folder; a missing one is empty.
+
+    A bundle that is sealed while this runs is listed once, in one form or the other.
+
+    Raises:
+        FolderRefusedError: The folder is a link, another user's, or not a folder.
+        StoreError: It cannot be read.
+    """
+    if not os.path.lexists(directory):
+        return Listing([], [])
+    folder = open_folder(directory, create=False)
+    try:
+        return _list(folder)
+    except OSError as error:
+        raise store_error("list", folder.path, error) from error
+    finally:
+        folder.close()
+
+
+def _list(folder: Folder) -> Listing:
+    found = folder.names()
+    for _ in range(_LISTINGS_MAX):
+        # A listing is no snapshot: a bundle sealed meanwhile may be missed in both
+        # forms. Nothing was missed if no name came or went.
+        before_ns = folder.changed_ns()
+        found = folder.names()
+        if folder.changed_ns() == before_ns:
+            break
+    present = frozenset(found)
+    bundles: list[BundleInfo] = []
+    foreign: list[str] = []
+    for name in found:
+        parsed = names.parse_name(name)
+        if parsed is None:
+            foreign.append(name)
+        elif parsed.kind == names.SEALED or (
+            parsed.kind == names.OPEN
+            and names.sealed_name(parsed.stem, parsed.signal) not in present
+        ):
+            _add(folder, parsed, present, bundles, foreign)
+    bundles.sort(key=lambda bundle: (bundle.created_ns, bundle.stem, bundle.signal))
+    return Listing(bundles, sorted(foreign))
+
+
+def _add(
+    folder: Folder,
+    parsed: names.BundleName,
+    present: frozenset[str],
+    bundles: list[BundleInfo],
+    foreign: list[str],
+) -> None:
+    try:
+        found = folder.stat(parsed.name)
+    except FileNotFoundError:
+        return  # Purged, or sealed, since it was listed.
+    if not stat.S_ISREG(found.st_mode) or (hasattr(os, "geteuid") and found.st_uid != os.geteuid()):
+        foreign.append(parsed.name)
+        return
+    sketch = names.sketch_name(parsed.stem, parsed.signal)
+    sketch_bytes = 0
+    if parsed.kind == names.SEALED and sketch in present and folder.exists(sketch):
+        sketch_bytes = folder.stat(sketch).st_size
+    bundles.append(
+        BundleInfo(
+            folder.path_of(parsed.name),
+            parsed.signal,
+            parsed.created_ns,
+            parsed.pid,
+            parsed.kind == names.SEALED,
+            found.st_size,
+            parsed.stem,
+            sketch_bytes,
+        )
+    )
+
+
+def read_sketch(bundle: BundleInfo) -> Sketch | None:
+    """The sketch of a sealed bundle; None if it is absent, damaged or does not match.
+
+    Then ``Sketch.add_line`` over ``read_lines`` gives the same. An unsealed bundle
+    has no sketch.
+    """
+    sidecar = read_sidecar(bundle)
+    return None if sidecar is None else sidecar.sketch
+
+
+def read_sidecar(bundle: BundleInfo) -> Sidecar | None:
+    """All that the sidecar says; None as ``read_sketch``."""
+    if not bundle.sealed or not bundle.sketch_bytes:
+        return None
+    from stack_composer.telemetry.store.sidecar import SIDECAR_BYTES_MAX, decode_sidecar
+
+    path = os.path.join(os.path.dirname(bundle.path), names.sketch_name(bundle.stem, bundle.signal))
+    try:
+        with open(path, "rb", opener=_open_unlinked) as file:
+            sidecar = decode_sidecar(file.read(SIDECAR_BYTES_MAX))
+    except OSError:
+        return None
+    return sidecar if sidecar is not None and sidecar.bytes == bundle.bytes else None
+
+
+def read_lines(
+    source: BundleInfo | str,
+    counts: Counter[str] | None = None,
+    *,
+    line_bytes_max: int = LINE_BYTES_MAX,
+) -> Iterator[bytes]:
+    """Read whole lines, without their newlines, in the order they were written.
+
+    Args:
+        source: A bundle; or the path of any OTLP JSON file, plain or zstd. Such a
+            file's last line needs no newline, and it may be one JSON document over
+            many lines, which comes as one line.
+        counts: Where what was left out is counted, by the names in ``ODDITIES``.
+        line_bytes_max: Longer lines are left out.
+
+    Yields:
+        Lines as they are; blank ones are left out. A bundle sealed since it was
+        listed is read all the same; one purged since then gives nothing.
+
+    Raises:
+        StoreError: The file cannot be opened or read, or is not a regular one.
+    """
+    counts = Counter() if counts is None else counts
+    if isinstance(source, str):
+        yield from _read_foreign(source, counts, line_bytes_max)
+        return
+    path, sealed = source.path, source.sealed
+    if not sealed and not os.path.lexists(path):
+        path, sealed = path + ".zst", True
+    try:
+        fd = _open_regular(path)
+    except FileNotFoundError:
+        counts["gone"] += 1
+        return
+    pieces: Iterable[bytes | None] = _unpack(path, fd, counts) if sealed else _pieces(path, fd)
+    yield from _lines(pieces, counts, line_bytes_max, keep_tail=False)
+
+
+def read_new_lines(
+    bundle: BundleInfo, offset: int, *, read_bytes_max: int = _PIECE_BYTES
+) -> tuple[list[bytes], int]:
+    """Read what was appended to an unsealed bundle behind ``offset``; for following it.
+
+    Returns:
+        Whole lines, and the offset to ask for next. ``([], offset)`` while there is
+        nothing new, and when the bundle was purged, or sealed (its lines were all
+        readable before; list again to find new bundles).
+
+    Raises:
+        StoreError: The file cannot be read.
+    """
+    try:
+        fd = _open_regular(bundle.path)
+    except FileNotFoundError:
+        return [], offset
+    with os.fdopen(fd, "rb", buffering=0) as file:
+        try:
+            file.seek(offset)
+            data = file.read(read_bytes_max)
+            while b"\n" not in data and len(data) >= read_bytes_max:
+                read_bytes_max *= 2
+                file.seek(offset)
+                data = file.read(read_bytes_max)
+        except OSError as error:
+            raise store_error("read", bundle.path, error) from error
+    end = data.rfind(b"\n") + 1
+    return [line for line in data[:end].split(b"\n") if line], offset + end
+
+
+def _open_unlinked(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+
+
+def _open_regular(path: str, *, follow: bool = False) -> int:
+    flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
+    if not follow:
+        flags |= getattr(os, "O_NOFOLLOW", 0)
+    try:
+        fd = os.open(path, flags)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        if os.path.islink(path):
+            raise FolderRefusedError(f"{path} is a symbolic link") from error
+        raise store_error("read", path, error) from error
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise StoreError(f"cannot read {path}: it is not a file")
+    return fd
+
+
+def _pieces(path: str, fd: int) -> Iterator[bytes]:
+    with os.fdopen(fd, "rb", buffering=0) as file:
+        try:
+            while piece := file.read(_PIECE_BYTES):
+                yield piece
+        except OSError as error:
+            raise store_error("read", path, error) from error
+
+
+def _unpack(path: str, fd: int, counts: Counter[str]) -> Iterator[bytes | None]:
+    """Unpack frame by frame; None says that something is missing at this place."""
+    with os.fdopen(fd, "rb", buffering=0) as file:
+        frames = _Frames(file, counts)
+        try:
+            yield from frames.unpack()
+        except OSError as error:
+            raise store_error("read", path, error) from error
+
+
+class _Frames:
+    """Unpack zstd frames, going on behind a damaged one.
+
+    A frame's bytes are held back until its checksum was seen to be right, so that
+    no flipped bit ever becomes a record. Only a frame larger than any of ours is
+    handed on as it comes, since holding it would not be bounded.
+    """
+
+    def __init__(self, file: FileIO, counts: Counter[str]) -> None:
+        # Imported here, since most questions are answered by sidecars alone.
+        from stack_composer.telemetry.store import zstd
+
+        self._zstd = zstd
+        self._file = file
+        self._counts = counts
+        self._ahead = b""  # Read, and not yet given to a decompressor.
+        self._position = 0  # Where ``_ahead`` begins in the file.
+        self._unpacked_bytes = 0
+
+    def unpack(self) -> Iterator[bytes | None]:
+        resyncs = 0
+        while self._fill():
+            start = self._position
+            try:
+                yield from self._frame()
+            except self._zstd.ZstdError:
+                self._counts["damaged_frame"] += 1
+                yield None
+                resyncs += 1
+                if resyncs > _RESYNCS_MAX or not self._seek_frame(start + 1):
+                    return
+            if self._unpacked_bytes > PLAIN_BYTES_MAX:
+                self._counts["too_large"] += 1
+                yield None
+                return
+
+    def _fill(self) -> bool:
+        if not self._ahead:
+            self._ahead = self._file.read(_READ_BYTES)
+        return bool(self._ahead)
+
+    def _frame(self) -> Iterator[bytes]:
+        decompressor = self._zstd.ZstdDecompressor()
+        held: list[bytes] = []
+        held_bytes = 0
+        while not decompressor.eof and self._unpacked_bytes <= PLAIN_BYTES_MAX:
+            if decompressor.needs_input and not self._fill():
+                # Cut, not flipped: what came so far is a true beginning.
+                self._counts["truncated"] += 1
+                break
+            data, self._ahead = self._ahead if decompressor.needs_input else b"", b""
+            piece = decompressor.decompress(data, _PIECE_BYTES)
+            self._position += len(data)
+            held.append(piece)
+            held_bytes += len(piece)
+            self._unpacked_bytes += len(piece)
+            if held_bytes > _FRAME_BYTES_MAX:
+                yield from held
+                held.clear()
+        self._ahead = decompressor.unused_data
+        self._position -= len(self._ahead)
+        yield from held
+
+    def _seek_frame(self, position: int) -> bool:
+        """Go to the next place at or behind ``position`` that looks like a frame."""
+        self._file.seek(position)
+        window = b""
+        while piece := self._file.read(_READ_BYTES):
+            window += piece
+            found = window.find(_ZSTD_MAGIC)
+            if found >= 0:
+                self._ahead = window[found:]
+                self._position = position + found
+                return True
+            position += len(window) - 3
+            window = window[-3:]
+        return False
+
+
+def _lines(
+    pieces: Iterable[bytes | None],
+    counts: Counter[str],
+    line_bytes_max: int,
+    *,
+    keep_tail: bool,
+) -> Iterator[bytes]:
+    """Cut pieces into lines; None among them tears the line that it falls into."""
+    parts: list[bytes] = []
+    held_bytes = 0
+    is_first = True
+    for piece in pieces:
+        if piece is None:
+            counts["torn_tail"] += bool(held_bytes)
+            parts, held_bytes = [], 0
+            continue
+        *whole, tail = piece.split(b"\n")
+        for end in whole:
+            held_bytes += len(end)
+            if held_bytes > line_bytes_max:
+                counts["line_too_long"] += 1
+            elif line := _clean(b"".join((*parts, end)), counts, is_first=is_first):
+                yield line
+            parts, held_bytes, is_first = [], 0, False
+        held_bytes += len(tail)
+        # A line beyond the limit is only measured, so that it takes no memory.
+        parts = [*parts, tail] if held_bytes <= line_bytes_max else []
+    if held_bytes > line_bytes_max:
+        counts["line_too_long"] += 1
+    elif held_bytes and not keep_tail:
+        counts["torn_tail"] += 1
+    elif held_bytes and (line := _clean(b"".join(parts), counts, is_first=is_first)):
+        yield line
+
+
+def _clean(line: bytes, counts: Counter[str], *, is_first: bool) -> bytes:
+    if is_first and line.startswith(_BOM):
+        counts["bom"] += 1
+        line = line[len(_BOM) :]
+    if line.endswith(b"\r"):
+        counts["crlf"] += 1
+        line = line[:-1]
+    if not line or line.isspace():
+        counts["blank_line"] += 1
+        return b""
+    return line
+
+
+def _read_foreign(path: str, counts: Counter[str], line_bytes_max: int) -> Iterator[bytes]:
+    try:
+        fd = _open_regular(path, follow=True)
+    except FileNotFoundError as error:
+        raise store_error("read", path, error) from error
+    with os.fdopen(os.dup(fd), "rb", buffering=0) as file:
+        head = file.read(_PIECE_BYTES)
+        file.seek(0)  # Shared with ``fd``, which is a duplicate.
+    if head.startswith(_ZSTD_MAGIC):
+        yield from _lines(_unpack(path, fd, counts), counts, line_bytes_max, keep_tail=True)
+    elif path.endswith((".jsonl", ".ndjson")) or _is_line(head):
+        yield from _lines(_pieces(path, fd), counts, line_bytes_max, keep_tail=True)
+    else:
+        yield from _document(path, fd, counts, line_bytes_max)
+
+
+def _is_line(head: bytes) -> bool:
+    """Whether the first line that is not blank is JSON by itself."""
+    first, newline, _ = head.removeprefix(_BOM).lstrip().partition(b"\n")
+    if not newline:
+        return True  # One line, or a very long one.
+    try:
+        json.loads(first)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _document(path: str, fd: int, counts: Counter[str], line_bytes_max: int) -> Iterator[bytes]:
+    with os.fdopen(fd, "rb") as file:
+        try:
+            document = file.read(line_bytes_max + 1)
+        except OSError as error:
+            raise store_error("read", path, error) from error
+    if len(document) > line_bytes_max:
+        counts["line_too_long"] += 1
+    elif line := _clean(document.strip(), counts, is_first=True):
+        yield line
