@@ -1,0 +1,1 @@
+"""Export: where guarded lines go besides the bundles."""

@@ -1,0 +1,533 @@
+"""The one place that wires the stages: record -> guard -> store, and the exporters.
+
+One thread per process, started by the first record, does all that costs time. On
+each *turn* it takes what the buffers hold, has it guarded and encoded in chunks, and
+appends the lines to the bundles of this process. A turn comes every ``flush_s``
+seconds, or sooner when a buffer fills.
+
+What may happen at once, and why it is harmless:
+
+- ``flush`` and the thread: a turn is taken under ``_turn_lock``, by whoever comes.
+- ``fork`` while the thread works: the fork waits for the end of its chunk, so no
+  lock of ours or of a library is held in the child. The child drops what it
+  inherited and starts its own thread with its first record.
+- The interpreter's end: ``atexit`` takes the last turn on the main thread.
+- ``os._exit`` and kill -9: what no turn has taken is lost, at most ``flush_s``.
+
+A failure here never reaches the application: the world's (a full disk) is counted
+as dropped records, our own as a fault; ``stats`` and ``doctor`` show both.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+import time
+
+from stack_composer.telemetry import config as configuration, effects
+from stack_composer.telemetry.errors import GuardError, StoreError, TelemetryError
+from stack_composer.telemetry.model import Metric, NumberPoint, Resource, Scope
+from stack_composer.telemetry.record import ids, recorder, span as spans
+from stack_composer.telemetry.record.span import OffSpan, Span
+from stack_composer.telemetry.values import plain, plain_key, settle
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, Protocol
+
+    from stack_composer.telemetry.config import Config
+    from stack_composer.telemetry.guard.engine import Guard
+    from stack_composer.telemetry.store.encode import Encoder
+    from stack_composer.telemetry.store.sketch import Sketch
+
+    class Exporter(Protocol):
+        """Where guarded lines go; ``BundleWriter`` is one, the terminal another."""
+
+        def append(self, signal: str, data: bytes, sketch: Sketch) -> None:
+            """Take whole lines; raises ``StoreError`` if it took nothing."""
+
+        def tick(self) -> None:
+            """Do a little of what takes time; called about every ``flush_s``."""
+
+        def flush(self) -> str:
+            """Make durable what was appended; returns where the last line went."""
+
+        def close(self) -> None:
+            """Finish; nothing is appended afterwards."""
+
+        def abandon(self) -> None:
+            """Let go in a forked child, without touching what the parent has."""
+
+
+CHUNK_SPANS = 512
+"""Spans of one line and one search; the interpreter is held about a millisecond."""
+METRICS_S = 10.0
+"""Instruments are written this often; ``metric()`` points go with each turn."""
+CONFIG_S = 0.5
+"""The configuration file is looked at this often (a ``stat``, 5 µs)."""
+
+HEALTH = Scope("stack_composer.telemetry")
+"""The scope of what the pipeline says of itself."""
+
+
+class Pipeline:
+    """One process's writer: its configuration, its thread and what it writes to."""
+
+    def __init__(self, options: dict[str, Any], on_internal_error: Any) -> None:
+        self._options = options
+        self._on_internal_error = on_internal_error
+        self._turn_lock = threading.Lock()
+        self._wake = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._stopping = False
+        self._told: dict[tuple[str, str, str], int] = {}
+        self._metrics_at = effects.monotonic_ns() + int(METRICS_S * 1e9)
+        self._config_at = 0
+        self._signature: object = None
+        self._exporters: list[Exporter] = []
+        self._encoder: Encoder | None = None
+        self._guard: Guard | None = None
+        self._use(configuration.load_config(options))
+
+    # -- configuration -------------------------------------------------------------
+
+    def _use(self, config: Config) -> None:
+        """Take a configuration; what it does not change stays as it is."""
+        self.config = config
+        self._signature = configuration.signature(config.config_path)
+        recording, self.reason = configuration.effective_mode(config)
+        recorder.buffered_max = config.buffered_records_max
+        recorder.recording = recording
+        recorder.span_class = _span_class(config) if recording else OffSpan
+        spans.attributes_max = config.span_attribute_count_max
+        spans.events_max = config.event_count_max
+        spans.links_max = config.link_count_max
+
+    def _reload(self) -> None:
+        """Follow the configuration file; a broken one keeps the last good one."""
+        now = effects.monotonic_ns()
+        if now < self._config_at:
+            return
+        self._config_at = now + int(CONFIG_S * 1e9)
+        found = configuration.signature(self.config.config_path)
+        if found == self._signature:
+            return
+        self._signature = found
+        try:
+            config = configuration.load_config(self._options)
+        except TelemetryError:
+            recorder.fault("config")
+            return
+        self._finish_outputs()
+        self._use(config)
+
+    def _outputs(self) -> tuple[Encoder, list[Exporter]]:
+        """Make guard, encoder and exporters when the first line is due."""
+        if self._encoder is None:
+            self._guard = _guard(self.config)
+            self._encoder = _encoder(self.config, self._guard)
+            self._exporters = [_exporter(name, self.config) for name in self.config.exporter]
+        return self._encoder, self._exporters
+
+    def _finish_outputs(self) -> None:
+        """Write what is left in the way it was configured, and close."""
+        self._take_all(last=True)
+        for exporter in self._exporters:
+            exporter.close()
+        self._exporters = []
+        self._encoder = self._guard = None
+        self._told = {k: v for k, v in self._told.items() if k[0] != "redacted"}
+
+    # -- the thread ----------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start the thread; the first record of a process comes here."""
+        recorder.wake = self.wake
+        recorder.wake_at = recorder.WAKE_AT
+        if self.config.sdk_disabled or self._thread is not None:
+            return
+        self._thread = threading.Thread(
+            target=self._run, name="stack-composer-telemetry", daemon=True
+        )
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Have the thread take a turn now."""
+        if not self._wake.is_set():
+            self._wake.set()
+
+    def _run(self) -> None:
+        while not self._stopping:
+            self._wake.wait(min(self.config.flush_s, 1.0))
+            self._wake.clear()
+            if self._stopping:
+                return
+            with self._turn_lock:
+                self._turn()
+
+    def _turn(self) -> None:
+        try:
+            self._reload()
+            self._take_all(last=False)
+            for exporter in self._exporters:
+                exporter.tick()
+        except StoreError as error:
+            self._internal(error, "store")
+        except Exception as error:
+            self._internal(error, "turn")
+
+    def _internal(self, error: Exception, where: str) -> None:
+        recorder.fault(where)
+        if self._on_internal_error is not None:
+            self._on_internal_error(error)
+
+    def flush(self, timeout_s: float) -> str:
+        """Write all, make it durable, return the last bundle's path."""
+        if not self._turn_lock.acquire(timeout=timeout_s):
+            raise StoreError(
+                f"flush: not done within {timeout_s:g} s", hint="give it more time, or see 'stack-composer telemetry doctor'"
+            )
+        try:
+            before = sum(recorder.dropped.values()), sum(recorder.faults.values())
+            self._take_all(last=True)
+            places = [exporter.flush() for exporter in self._exporters]
+            if before != (sum(recorder.dropped.values()), sum(recorder.faults.values())):
+                raise StoreError(
+                    "flush: some records could not be written",
+                    hint="run 'stack-composer telemetry doctor'; it says which and why",
+                )
+            return places[0] if places else self.config.directory
+        finally:
+            self._turn_lock.release()
+
+    def stop(self, timeout_s: float) -> None:
+        """Take the last turn and end the thread."""
+        self._stopping = True
+        self._wake.set()
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(timeout_s)
+        if not self._turn_lock.acquire(timeout=timeout_s):
+            return  # The thread is stuck in the operating system; leave it alone.
+        try:
+            self._finish_outputs()
+        except Exception as error:
+            self._internal(error, "stop")
+        finally:
+            self._turn_lock.release()
+
+    # -- one turn --------------------------------------------------------------------
+
+    def _take_all(self, *, last: bool) -> None:
+        """Write everything that the buffers hold; ``last`` adds what waits for its time."""
+        if not recorder.recording and not self._exporters:
+            self._discard()
+            return
+        self._take_spans()
+        self._take_logs()
+        self._take_metrics(last=last)
+
+    def _discard(self) -> None:
+        for buffer in (recorder.spans, recorder.logs, recorder.measurements):
+            buffer.clear()
+        from stack_composer.telemetry.record import instruments
+
+        instruments.collect(effects.wall_ns())
+
+    def _take_spans(self) -> None:
+        while recorder.spans:
+            some = recorder.take(recorder.spans, CHUNK_SPANS)
+            ids.identify_all(some)
+            encoder, _ = self._outputs()
+            self._write("traces", some, encoder.encode_spans)
+            spans.release(some)
+            if len(recorder.spans) < recorder.WAKE_AT:
+                # Let the application run in between, unless it is far ahead.
+                time.sleep(0)
+
+    def _take_logs(self) -> None:
+        while recorder.logs:
+            some = recorder.take(recorder.logs, CHUNK_SPANS)
+            ids.identify_all([r.span for r in some if isinstance(r.span, Span)])
+            encoder, _ = self._outputs()
+            self._write("logs", some, encoder.encode_logs)
+
+    def _take_metrics(self, *, last: bool) -> None:
+        from stack_composer.telemetry.record import instruments
+
+        now_ns = effects.wall_ns()
+        metrics: list[Metric] = []
+        instruments.drain(now_ns)
+        while recorder.measurements:
+            some = recorder.take(recorder.measurements, CHUNK_SPANS)
+            metrics.extend(instruments.measured(some, now_ns))
+        if last or effects.monotonic_ns() >= self._metrics_at:
+            self._metrics_at = effects.monotonic_ns() + int(METRICS_S * 1e9)
+            metrics.extend(instruments.collect(now_ns))
+        if metrics:
+            encoder, _ = self._outputs()
+            self._write("metrics", metrics, encoder.encode_metrics)
+        if last or metrics:
+            self._write_health(now_ns)
+
+    def _write(self, signal: str, records: list[Any], encode: Callable[..., Any]) -> None:
+        """Encode and append one chunk; a record that cannot be encoded goes alone."""
+        try:
+            data, sketch = encode(records)
+        except Exception as error:
+            if len(records) > 1:
+                for record in records:
+                    self._write(signal, [_repaired(record)], encode)
+                return
+            recorder.drop(signal, "unencodable")
+            self._internal(error, "encode")
+            return
+        for exporter in self._exporters:
+            try:
+                exporter.append(signal, data, sketch)
+            except StoreError as error:
+                recorder.drop(signal, "not_written", len(records))
+                if self._on_internal_error is not None:
+                    self._on_internal_error(error)
+
+    # -- what the pipeline says of itself --------------------------------------------
+
+    def _write_health(self, now_ns: int) -> None:
+        """Write what was lost, redacted and gone wrong since the last time."""
+        counts: dict[tuple[str, str, str], int] = {}
+        for (signal, reason), count in list(recorder.dropped.items()):
+            counts["dropped", signal, reason] = count
+        for where, count in list(recorder.faults.items()):
+            counts["faults", where, ""] = count
+        if self._guard is not None:
+            for (rule, action), count in list(self._guard.counts.items()):
+                counts["redacted", rule, action] = count
+            if self._guard.faults:
+                counts["faults", "guard", ""] = self._guard.faults
+        metrics = [
+            _health_metric(key, count - self._told.get(key, 0), now_ns)
+            for key, count in counts.items()
+            if count > self._told.get(key, 0)
+        ]
+        if not metrics:
+            return
+        encoder, exporters = self._outputs()
+        data, sketch = encoder.encode_metrics(metrics)
+        for exporter in exporters:
+            try:
+                exporter.append("metrics", data, sketch)
+            except StoreError:
+                return  # Told again next time: the counts only grow.
+        self._told = counts
+
+
+_HEALTH_KEYS = {
+    "dropped": ("signal", "reason"),
+    "redacted": ("rule", "action"),
+    "faults": ("where", ""),
+}
+
+
+def _health_metric(key: tuple[str, str, str], increment: int, now_ns: int) -> Metric:
+    what, first, second = key
+    names = _HEALTH_KEYS[what]
+    attributes = {names[0]: first}
+    if names[1]:
+        attributes[names[1]] = second
+    point = NumberPoint(attributes, 0, now_ns, increment)
+    return Metric(f"{HEALTH.name}.{what}", "sum", [point], HEALTH, monotonic=True)
+
+
+def _span_class(config: Config) -> type[Span]:
+    name = config.sampler
+    spans.ignore_parent_flag = name == "always_on"
+    if name in ("always_on", "parentbased_always_on"):
+        return Span
+    from stack_composer.telemetry.record import sampling
+
+    sampling.sampler = sampling.Sampler(name, config.sampler_ratio)
+    return sampling.DrawnSpan
+
+
+# These three import here, on the writer's thread, so that the application's first
+# span does not wait for modules that it does not need.
+
+
+def _guard(config: Config) -> Guard:
+    from stack_composer.telemetry.guard.engine import Guard
+    from stack_composer.telemetry.guard.policy import Policy
+
+    policy = Policy(
+        profile=config.profile,
+        identifiers=config.identifiers,
+        salt=_salt(config),
+        record_content=config.record_content,
+    )
+    return Guard(policy)
+
+
+def _encoder(config: Config, guard: Guard) -> Encoder:
+    from stack_composer.telemetry.store.encode import Encoder
+
+    return Encoder(
+        guard,
+        resource_of(config),
+        attributes_max=config.span_attribute_count_max,
+        chars_max=config.span_attribute_chars_max or 0,
+    )
+
+
+def _exporter(name: str, config: Config) -> Exporter:
+    if name == "stdout":
+        from stack_composer.telemetry.export.stdout import StdoutExporter
+
+        return StdoutExporter()
+    from stack_composer.telemetry.store.writer import BundleWriter
+
+    return BundleWriter(
+        config.directory,
+        bundle_bytes_max=config.bundle_bytes_max,
+        bundle_age_s_max=config.bundle_age_s_max,
+    )
+
+
+def _salt(config: Config) -> bytes:
+    """Load the salt of hashed ids; without one, ids group within this process only."""
+    if config.identifiers == "sha256":
+        return b""
+    from stack_composer.telemetry.guard.hashing import load_salt
+
+    try:
+        return load_salt(os.path.dirname(config.config_path))
+    except GuardError:
+        recorder.fault("salt")
+        return effects.random_bytes(32)
+
+
+def resource_of(config: Config) -> Resource:
+    """Give what each line says of this program."""
+    return Resource(
+        {
+            **config.resource_attributes,
+            "telemetry.sdk.name": "stack-composer-telemetry",
+            "telemetry.sdk.language": "python",
+            "process.pid": os.getpid(),
+        }
+    )
+
+
+def _repaired(record: Any) -> Any:
+    """Mend what the hot path does not look at: names and keys that are no text."""
+    if isinstance(record, Span):
+        record.name = plain_key(record.name)
+        if record.attributes:
+            record.attributes = settle({plain_key(k): v for k, v in record.attributes.items()})
+    return record
+
+
+# -- the process's pipeline -----------------------------------------------------------
+
+_pipeline: Pipeline | None = None
+_lock = threading.Lock()
+_options: dict[str, Any] = {}
+_on_internal_error: Any = None
+_stopped = False
+
+
+def start() -> None:
+    """Read the configuration and start the thread, once; never raises."""
+    global _pipeline
+    with _lock:
+        if _pipeline is None and not _stopped:
+            try:
+                _pipeline = Pipeline(_options, _on_internal_error)
+            except Exception:
+                # No usable configuration: record nothing, since what may be written
+                # where is unknown; 'config check' tells the user what is wrong.
+                _turn_off("config")
+                return
+        if _pipeline is not None:
+            _pipeline.start()
+
+
+def configure(options: dict[str, Any], on_internal_error: Any) -> None:
+    """Check ``options``, end the running pipeline and begin one that uses them."""
+    global _pipeline, _options, _on_internal_error, _stopped
+    begun = Pipeline(options, on_internal_error)
+    with _lock:
+        old, _pipeline = _pipeline, None
+        if old is not None:
+            old.stop(10.0)
+            begun = Pipeline(options, on_internal_error)
+        _options, _on_internal_error, _stopped = options, on_internal_error, False
+        _pipeline = begun
+        begun.start()
+
+
+def flush(timeout_s: float) -> str:
+    """See ``api.flush``."""
+    start()
+    if _pipeline is None:
+        return configuration.load_config(_options).directory
+    return _pipeline.flush(timeout_s)
+
+
+def shutdown(timeout_s: float) -> None:
+    """See ``api.shutdown``."""
+    global _pipeline, _stopped
+    with _lock:
+        old, _pipeline = _pipeline, None
+        _stopped = True
+        if old is not None:
+            old.stop(timeout_s)
+        recorder.recording = False
+        recorder.span_class = OffSpan
+
+
+def _turn_off(where: str) -> None:
+    recorder.fault(where)
+    recorder.recording = False
+    recorder.span_class = OffSpan
+    recorder.wake_at = recorder.WAKE_AT
+
+
+_held: list[threading.Lock] = []
+_FORK_WAIT_S = 1.0
+
+
+def _before_fork() -> None:
+    # Not for ever: a writer stuck in a dead network folder must not hang a fork.
+    if _pipeline is not None and _pipeline._turn_lock.acquire(timeout=_FORK_WAIT_S):
+        _held.append(_pipeline._turn_lock)
+
+
+def _after_fork_in_parent() -> None:
+    while _held:
+        _held.pop().release()
+
+
+def _after_fork_in_child() -> None:
+    global _pipeline, _lock
+    _held.clear()
+    _lock = threading.Lock()
+    ids.renew_lock_after_fork()
+    recorder.reset_after_fork()
+    from stack_composer.telemetry.record import instruments
+
+    instruments.forget_after_fork()
+    old, _pipeline = _pipeline, None
+    if old is not None:
+        for exporter in old._exporters:
+            exporter.abandon()
+    recorder.recording = not _stopped
+
+
+atexit.register(shutdown, 10.0)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=_after_fork_in_parent,
+        after_in_child=_after_fork_in_child,
+    )

@@ -1,0 +1,52 @@
+"""Describe an exception the way OpenTelemetry's semantic conventions do.
+
+An exception's own ``__str__`` may raise, and a traceback may be endless; neither
+may reach the application.
+"""
+
+from __future__ import annotations
+
+from stack_composer.telemetry.values import UNPRINTABLE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+STACK_FRAMES_MAX = 64
+"""Frames of a stack trace that are kept; ``traceback`` drops the outermost first."""
+
+
+def describe(error: BaseException) -> str:
+    """Give "Type: message", the form that the official SDK uses for a status."""
+    return f"{type(error).__name__}: {message(error)}"
+
+
+def message(error: BaseException) -> str:
+    """Give ``str(error)``, or a note if that raises."""
+    try:
+        return str(error)
+    except Exception:
+        return UNPRINTABLE
+
+
+def exception_attributes(error: BaseException, *, escaped: bool) -> dict[str, Any]:
+    """Give exception.type, .message, .stacktrace and .escaped for ``error``."""
+    kind = type(error)
+    module = kind.__module__
+    name = kind.__qualname__ if module in ("builtins", "__main__") else f"{module}.{kind.__qualname__}"
+    return {
+        "exception.type": name,
+        "exception.message": message(error),
+        "exception.stacktrace": stack_trace(error),
+        "exception.escaped": str(escaped),
+    }
+
+
+def stack_trace(error: BaseException) -> str:
+    """Format the stack trace, innermost ``STACK_FRAMES_MAX`` frames, or a note."""
+    import traceback
+
+    try:
+        return "".join(traceback.format_exception(error, limit=-STACK_FRAMES_MAX))
+    except Exception:
+        return UNPRINTABLE

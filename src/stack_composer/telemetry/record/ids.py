@@ -1,0 +1,87 @@
+"""Give spans their ids, late and many at once.
+
+A span needs an id when it is written or when somebody asks for its context; most
+are only written. So the writer draws the randomness for a whole batch in one call,
+and the caller pays nothing. Both sides may want the id of the same span at once
+(a parent still open), hence the lock, which the common path never takes.
+"""
+
+from __future__ import annotations
+
+import os
+from threading import Lock
+
+from stack_composer.telemetry.model import SpanRecord
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_lock = Lock()
+_LOCKED_SPANS = 64
+"""Spans that get ids under one lock: a caller waits for some 10 microseconds at most."""
+
+
+def renew_lock_after_fork() -> None:
+    """Replace the lock, which another thread may have held when the process forked."""
+    global _lock
+    _lock = Lock()
+
+
+def new_trace_id() -> str:
+    """Draw a trace id: 32 lower-case hexadecimal characters."""
+    return os.urandom(16).hex()
+
+
+def new_span_id() -> str:
+    """Draw a span id: 16 lower-case hexadecimal characters."""
+    return os.urandom(8).hex()
+
+
+def identify(span: SpanRecord) -> tuple[str, str]:
+    """Give ``span`` its ids if it has none; return (trace id, span id)."""
+    with _lock:
+        trace_id = span.trace_id or _trace_of(span)
+        span_id = span.span_id
+        if span_id is None:
+            span_id = span.span_id = new_span_id()
+        return trace_id, span_id
+
+
+def identify_all(spans: list[SpanRecord]) -> None:
+    """Give ids to all of ``spans`` and to their parents, open or finished."""
+    for first in range(0, len(spans), _LOCKED_SPANS):
+        some = spans[first : first + _LOCKED_SPANS]
+        drawn = os.urandom(24 * len(some)).hex()
+        with _lock:
+            _identify_some(some, drawn)
+
+
+def _identify_some(spans: Iterable[SpanRecord], drawn: str) -> None:
+    at = 0
+    for span in spans:
+        if span.span_id is None:
+            span.span_id = drawn[at : at + 16]
+        parent = span.parent
+        if parent is None:
+            if span.trace_id is None:
+                span.trace_id = drawn[at + 16 : at + 48]
+        else:
+            if parent.span_id is None:
+                parent.span_id = new_span_id()
+            if span.trace_id is None:
+                span.trace_id = parent.trace_id or _trace_of(span)
+        at += 48
+
+
+def _trace_of(span: SpanRecord) -> str:
+    """Find the trace of ``span`` among its ancestors, and tell it to all of them."""
+    chain: list[SpanRecord] = []
+    at: object = span
+    while isinstance(at, SpanRecord) and at.trace_id is None:
+        chain.append(at)
+        at = at.parent
+    trace_id: str = new_trace_id() if at is None else at.trace_id  # type: ignore[attr-defined]
+    for member in chain:
+        member.trace_id = trace_id
+    return trace_id

@@ -1,0 +1,270 @@
+"""Counters, histograms and gauges whose caller only appends.
+
+A bound instrument has one name and one set of attributes, given once; its ``add``,
+``record`` or ``set`` *is* the ``append`` of a list, so a call costs what an append
+costs. The writer takes the lists on each of its turns (at the latest after
+``flush_s``) and adds them up, which also bounds them.
+"""
+
+from __future__ import annotations
+
+from threading import Lock
+
+from stack_composer.telemetry.model import Metric, NumberPoint, Scope
+from stack_composer.telemetry.record import recorder
+from stack_composer.telemetry.record.aggregate import GaugeSeries, HistogramSeries, SumSeries
+from stack_composer.telemetry.values import copy_attributes, plain_key
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+    Series = SumSeries | GaugeSeries | HistogramSeries
+
+SERIES_MAX = 2_000
+"""Sets of attributes of one instrument (OpenTelemetry's cardinality limit); what is
+beyond is added up under ``otel.metric.overflow``."""
+INSTRUMENTS_MAX = 10_000
+"""Instruments of a process; further ones share one that is dropped and counted."""
+_SLICE = 65_536
+"""Values added up at a time, so that the interpreter is not held for long."""
+
+NATIVE = Scope()
+_OVERFLOW = {"otel.metric.overflow": True}
+_lock = Lock()
+_instruments: dict[tuple[Any, ...], Instrument] = {}
+_bound: dict[tuple[Any, ...], Bound] = {}
+delta = True
+"""Temporality of sums and histograms; False for cumulative. The pipeline sets it."""
+
+
+class Instrument:
+    """One named instrument and its series by attributes.
+
+    ``kind`` is "counter", "updown", "histogram" or "gauge".
+    """
+
+    def __init__(self, kind: str, name: str, unit: str, description: str, scope: Scope) -> None:
+        self.kind = kind
+        self.name = name
+        self.unit = unit
+        self.description = description
+        self.scope = scope
+        self._series: dict[Any, Series] = {}
+
+    def add(self, attributes: Mapping[str, Any] | None, values: list[Any], now_ns: int) -> None:
+        """Add measured values up; the writer's thread only."""
+        refused = self.series(attributes, now_ns).add(values)
+        if refused:
+            recorder.drop("metrics", "invalid_value", refused)
+
+    def series(self, attributes: Mapping[str, Any] | None, now_ns: int) -> Series:
+        """Give the series of these attributes, made if need be, within the bound."""
+        key = series_key(attributes)
+        found = self._series.get(key)
+        if found is None:
+            if len(self._series) >= SERIES_MAX:
+                attributes = _OVERFLOW
+                key = series_key(attributes)
+                if key in self._series:
+                    return self._series[key]
+            found = self._series[key] = self._new_series(attributes, now_ns)
+        return found
+
+    def metric(self, now_ns: int) -> Metric | None:
+        """Give the points since the last call, or None when nothing was measured."""
+        points = [p for s in list(self._series.values()) if (p := s.point(now_ns)) is not None]
+        if not points:
+            return None
+        return Metric(
+            self.name,
+            {"counter": "sum", "updown": "sum", "gauge": "gauge"}.get(
+                self.kind, "exponentialHistogram"
+            ),
+            points,
+            self.scope,
+            unit=self.unit,
+            description=self.description,
+            temporality=1 if self._is_delta() else 2,
+            monotonic=self.kind == "counter",
+        )
+
+    def _is_delta(self) -> bool:
+        # A sum that may fall is cumulative whatever is preferred: OpenTelemetry's
+        # "delta" preference says so, since a level is what its readers want.
+        return delta and self.kind != "updown"
+
+    def _new_series(self, attributes: Mapping[str, Any] | None, now_ns: int) -> Series:
+        if self.kind == "gauge":
+            return GaugeSeries(attributes)
+        if self.kind == "histogram":
+            return HistogramSeries(attributes, now_ns, delta=self._is_delta())
+        return SumSeries(
+            attributes, now_ns, delta=self._is_delta(), monotonic=self.kind == "counter"
+        )
+
+
+class Bound:
+    """An instrument with its attributes; ``take`` is the writer's side of it."""
+
+    __slots__ = ("attributes", "instrument", "values")
+
+    def __init__(self, instrument: Instrument, attributes: Mapping[str, Any] | None) -> None:
+        self.instrument = instrument
+        self.attributes = attributes
+        self.values: list[Any] = []
+
+    def take(self, now_ns: int) -> None:
+        """Move what was measured into the series."""
+        while self.values:
+            some = recorder.take(self.values, _SLICE)
+            self.instrument.add(self.attributes, some, now_ns)
+
+
+class Counter(Bound):
+    """A monotonic sum; ``add(amount)`` never blocks and never raises."""
+
+    __slots__ = ("add",)
+    add: Callable[[float], None]
+
+    def __init__(self, instrument: Instrument, attributes: Mapping[str, Any] | None) -> None:
+        super().__init__(instrument, attributes)
+        self.add = self.values.append
+
+
+class Histogram(Bound):
+    """A distribution; ``record(value)`` never blocks and never raises."""
+
+    __slots__ = ("record",)
+    record: Callable[[float], None]
+
+    def __init__(self, instrument: Instrument, attributes: Mapping[str, Any] | None) -> None:
+        super().__init__(instrument, attributes)
+        self.record = self.values.append
+
+
+class Gauge(Bound):
+    """A level; of several ``set(value)`` within a turn the last one counts."""
+
+    __slots__ = ("set",)
+    set: Callable[[float], None]
+
+    def __init__(self, instrument: Instrument, attributes: Mapping[str, Any] | None) -> None:
+        super().__init__(instrument, attributes)
+        self.set = self.values.append
+
+
+def bind(
+    kind: type[Any],
+    instrument_kind: str,
+    name: str,
+    attributes: Mapping[str, Any] | None,
+    unit: str,
+    description: str,
+) -> Any:
+    """Give the bound instrument of this name and these attributes; the same each time."""
+    copied = copy_attributes(attributes) if attributes else None
+    instrument = get_instrument(instrument_kind, name, unit, description, NATIVE)
+    key = (kind, instrument, series_key(copied))
+    with _lock:
+        found = _bound.get(key)
+        if found is None:
+            found = kind(instrument, copied)
+            if len(_bound) < INSTRUMENTS_MAX:
+                _bound[key] = found
+            else:
+                # Not registered, so nobody would empty it: let it hold nothing.
+                found = kind(instrument, copied)
+                recorder.drop("metrics", "too_many_instruments")
+                _deafen(found)
+    return found
+
+
+def get_instrument(
+    kind: str, name: str, unit: str, description: str, scope: Scope
+) -> Instrument:
+    """Give the instrument of this kind, name and scope; the same each time."""
+    name = plain_key(name)
+    key = (kind, name.lower(), unit, scope.name, scope.version)
+    with _lock:
+        found = _instruments.get(key)
+        if found is None:
+            found = Instrument(kind, name, unit or "", description or "", scope)
+            if len(_instruments) < INSTRUMENTS_MAX:
+                _instruments[key] = found
+    return found
+
+
+def collect(now_ns: int) -> list[Metric]:
+    """Give every instrument's points since the last call; the writer's thread only."""
+    drain(now_ns)
+    with _lock:
+        instruments = list(_instruments.values())
+    return [m for i in instruments if (m := i.metric(now_ns)) is not None]
+
+
+def drain(now_ns: int) -> None:
+    """Empty the bound instruments' lists into their series."""
+    with _lock:
+        bound = list(_bound.values())
+    for one in bound:
+        if one.values:
+            one.take(now_ns)
+
+
+def forget_after_fork() -> None:
+    """Start anew in a child: what the parent measured, the parent writes."""
+    global _lock
+    _lock = Lock()
+    for one in _bound.values():
+        one.values.clear()
+    for instrument in _instruments.values():
+        instrument._series.clear()
+
+
+def series_key(attributes: Mapping[str, Any] | None) -> Any:
+    """Give a hashable name for a set of attributes, whatever their order."""
+    if not attributes:
+        return ()
+    items = [(key, type(value), _hashable(value)) for key, value in attributes.items()]
+    return frozenset(items) if len(items) > 1 else tuple(items)
+
+
+def _hashable(value: Any) -> Any:
+    if isinstance(value, list | dict):
+        return repr(value)
+    return value
+
+
+def _deafen(bound: Any) -> None:
+    for name in ("add", "record", "set"):
+        if hasattr(bound, name):
+            setattr(bound, name, _ignore)
+
+
+def _ignore(value: float) -> None:
+    """Take a value of an instrument beyond the bound."""
+
+
+def measured(entries: list[tuple[Any, ...]], now_ns: int) -> list[Metric]:
+    """Turn the entries of the measurements' buffer into metrics.
+
+    An entry is ``(name, value, attributes, time_ns)`` from ``metric()``, kept as a
+    gauge's point of its own, or ``(Instrument, value, attributes, 0)`` from a meter
+    of the OpenTelemetry API, which is added up here and written by ``collect``.
+    """
+    found: dict[str, Metric] = {}
+    for name, value, attributes, time_ns in entries:
+        if isinstance(name, Instrument):
+            name.add(attributes, [value], now_ns)
+            continue
+        if not isinstance(value, int | float):
+            recorder.drop("metrics", "invalid_value")
+            continue
+        name = plain_key(name)
+        metric = found.get(name)
+        if metric is None:
+            metric = found[name] = Metric(name, "gauge", [], NATIVE)
+        metric.points.append(NumberPoint(attributes or None, 0, time_ns, value))  # type: ignore[attr-defined]
+    return list(found.values())

@@ -1,0 +1,102 @@
+"""The buffers between the application and the writer thread, and their switch.
+
+An application's thread only ever appends to a list; the writer takes what is there.
+Both are single operations under the interpreter's own lock, so no lock of ours
+stands on the common path. There is one check on it: while a buffer is shorter than
+``wake_at`` a record is appended and nothing else happens. ``wake_at`` is 0 until the
+first record, which therefore starts the writer, and 0 again in a forked child.
+
+A module rather than an object: an attribute of a module is the cheapest variable
+that two threads of CPython can share.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from stack_composer.telemetry.model import LogRecord, SpanRecord
+    from stack_composer.telemetry.record.span import Span
+
+WAKE_AT = 4_096
+"""Records that wake the writer before its interval has passed."""
+
+recording = True
+"""Whether anything is recorded at all; the configuration decides."""
+span_class: type[Span] | None = None
+"""What ``span()`` makes: ``Span``, one that asks the sampler, or one that does nothing.
+None until the configuration is read."""
+
+spans: list[SpanRecord] = []
+logs: list[LogRecord] = []
+measurements: list[tuple[Any, ...]] = []
+"""``(name, value, attributes, time_ns)`` of each ``metric()``: one point each."""
+
+wake_at = 0
+buffered_max = 65_536
+"""Records of one signal that may wait; beyond, the newest is dropped and counted."""
+
+dropped: dict[tuple[str, str], int] = {}
+"""Records lost so far, by (signal, reason); only ever grows."""
+faults: dict[str, int] = {}
+"""Times that our own code failed so far, by place; only ever grows."""
+
+
+def _nothing() -> None:
+    """Stand in for the pipeline until it is wired."""
+
+
+start: Callable[[], None] = _nothing
+wake: Callable[[], None] = _nothing
+
+
+def begin() -> None:
+    """Start the writer, unless it runs. The first record of a process comes here."""
+    if wake_at == 0:
+        start()
+
+
+def crowded(signal: str, buffer: list[Any], record: object) -> None:
+    """Take ``record`` when the common path could not: start or wake the writer."""
+    if not recording:
+        return
+    begin()
+    if len(buffer) >= buffered_max:
+        drop(signal, "buffer_full")
+        return
+    buffer.append(record)
+    if len(buffer) >= wake_at:
+        wake()
+
+
+def take(buffer: list[Any], count_max: int) -> list[Any]:
+    """Remove and return the oldest records of ``buffer``, at most ``count_max``."""
+    # Two steps, and still nothing is lost or taken twice: others only append, so the
+    # first len(taken) items are the same when they are deleted.
+    taken = buffer[:count_max]
+    del buffer[: len(taken)]
+    return taken
+
+
+def drop(signal: str, reason: str, count: int = 1) -> None:
+    """Count lost records. A lost update between threads is tolerated: it is a tally."""
+    dropped[signal, reason] = dropped.get((signal, reason), 0) + count
+
+
+def fault(where: str) -> None:
+    """Count a failure of our own code, which the application never sees."""
+    faults[where] = faults.get(where, 0) + 1
+
+
+def reset_after_fork() -> None:
+    """Forget the parent's records: it will write them itself."""
+    global wake_at, span_class
+    wake_at = 0
+    span_class = None
+    spans.clear()
+    logs.clear()
+    measurements.clear()
+    dropped.clear()
+    faults.clear()

@@ -1,0 +1,355 @@
+"""A span that costs its caller about a microsecond.
+
+The idea: *the reader pays*. Entering a span puts the span itself into a context
+variable; no id is drawn, no OpenTelemetry ``Context`` is built and no lock is taken
+until somebody asks. A finished span is appended to a list, and everything else
+happens on the writer's thread.
+
+``Span`` carries the methods of OpenTelemetry's ``Span``, without importing it.
+What is in the context variable is one of three: None, a span, or ``Attached``, an
+OpenTelemetry context that somebody else has attached.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from gc import is_tracked
+from time import time_ns
+
+from stack_composer.telemetry.model import Event, Link, RemoteParent, SpanDetails, SpanRecord
+from stack_composer.telemetry.record import recorder
+from stack_composer.telemetry.record.ids import identify
+from stack_composer.telemetry.values import copy_attributes, plain, plain_key, settle
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from contextvars import Token
+    from types import TracebackType
+    from typing import Any, Self
+
+    from opentelemetry.trace import SpanContext
+
+
+class Attached:
+    """An OpenTelemetry context that was attached, and the span that it holds."""
+
+    __slots__ = ("context", "parent")
+
+    def __init__(
+        self, context: Mapping[str, object], parent: SpanRecord | RemoteParent | None
+    ) -> None:
+        self.context = context
+        self.parent = parent
+
+
+current: ContextVar[Any] = ContextVar("stack_composer_telemetry", default=None)
+_get = current.get
+_set = current.set
+_reset = current.reset
+_new = object.__new__
+
+events_max = 128
+links_max = 128
+attributes_max = 128
+"""Bounds of one span (OTEL_SPAN_*_LIMIT); beyond, the newest is dropped and counted."""
+
+ignore_parent_flag = False
+"""True for the sampler ``always_on``, which records below an unsampled parent too."""
+
+
+class Span(SpanRecord):
+    """A span; as a context manager it is the current one inside its block.
+
+    Times are Unix nanoseconds. Used as a decorator it stands for a new span around
+    each call. A span is used once: after its end nothing changes it any more.
+    """
+
+    __slots__ = ("_base", "_token")
+    sampled = True
+    _token: Token[Any] | None
+    _base: Attached | None
+
+    def __enter__(self) -> Self:
+        parent = _get()
+        if parent is not None and type(parent) is not Span:
+            parent = self._join(parent)
+        self.parent = parent
+        self._token = _set(self)
+        self.start_ns = time_ns()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        end_ns = time_ns()
+        try:
+            _reset(self._token)  # type: ignore[arg-type]  # None raises, and is caught
+        except (ValueError, RuntimeError, AttributeError, TypeError):
+            # Entered in another task or thread, left twice, or never entered: what
+            # is current here is not ours to change.
+            pass
+        if kind is not None:
+            self._fail(error)
+        if self.end_ns or not self.start_ns:
+            return
+        self.end_ns = end_ns
+        buffer = recorder.spans
+        if len(buffer) < recorder.wake_at:
+            buffer.append(self)
+        else:
+            recorder.crowded("traces", buffer, self)
+
+    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Wrap a function, a coroutine function or a generator function of either kind."""
+        from stack_composer.telemetry.record.decorate import decorate
+
+        return decorate(self, function)
+
+    def leave(self) -> None:
+        """Stop being the current span without ending; ``__enter__`` may follow again."""
+        try:
+            _reset(self._token)  # type: ignore[arg-type]  # None raises, and is caught
+        except (ValueError, RuntimeError, AttributeError, TypeError):
+            # Left in another task or thread than it was entered in: nothing to undo.
+            pass
+
+    def again(self) -> Self:
+        """Make an unstarted span like this one; a decorator needs one a call."""
+        return make(type(self), self.name, dict(self.attributes) if self.attributes else None)
+
+    def _join(self, current_value: Any) -> SpanRecord | RemoteParent | None:
+        """Find the parent in what is current; turn quiet below an unsampled one."""
+        parent = current_value.parent if type(current_value) is Attached else current_value
+        if parent is None or ignore_parent_flag:
+            return parent  # type: ignore[no-any-return]
+        if type(parent) is RemoteParent:
+            sampled = parent.flags & 1
+        else:
+            sampled = parent.sampled
+        if not sampled:
+            self.__class__ = QuietSpan
+        return parent  # type: ignore[no-any-return]
+
+    # -- OpenTelemetry's Span ---------------------------------------------------
+
+    def is_recording(self) -> bool:
+        """Tell whether what is said to this span is still recorded."""
+        return not self.end_ns
+
+    def get_span_context(self) -> SpanContext:
+        """Give the ids of this span, drawing them if nobody has needed them yet."""
+        from stack_composer.telemetry.record.otel.context import span_context
+
+        return span_context(self)
+
+    def set_attribute(self, key: str, value: Any) -> None:
+        """Set one attribute; the last value of a key wins. None removes nothing."""
+        if self.end_ns or value is None:
+            return
+        attributes = self.attributes
+        if attributes is None:
+            attributes = self.attributes = {}
+        if len(attributes) >= attributes_max and key not in attributes:
+            self._rich().dropped_attributes += 1
+            return
+        attributes[plain_key(key)] = plain(value)
+
+    def set_attributes(self, attributes: Mapping[str, Any]) -> None:
+        """Set several attributes."""
+        for key, value in copy_attributes(attributes).items():
+            self.set_attribute(key, value)
+
+    def add_event(
+        self,
+        name: str,
+        attributes: Mapping[str, Any] | None = None,
+        timestamp: int | None = None,
+    ) -> None:
+        """Note something that happened now, or at ``timestamp`` (Unix nanoseconds)."""
+        if self.end_ns:
+            return
+        details = self._rich()
+        if len(details.events) >= events_max:
+            details.dropped_events += 1
+            return
+        copied = copy_attributes(attributes) if attributes else None
+        details.events.append(Event(plain_key(name), timestamp or time_ns(), copied))
+
+    def add_link(self, context: SpanContext, attributes: Mapping[str, Any] | None = None) -> None:
+        """Point to another span. A link without valid ids or content is left out."""
+        if self.end_ns:
+            return
+        if not (context.is_valid or attributes or context.trace_state):
+            return
+        details = self._rich()
+        if len(details.links) >= links_max:
+            details.dropped_links += 1
+            return
+        copied = copy_attributes(attributes) if attributes else None
+        details.links.append(Link(remote_parent(context), copied))
+
+    def update_name(self, name: str) -> None:
+        """Rename the span."""
+        if not self.end_ns:
+            self.name = plain_key(name)
+
+    def set_status(self, status: Any, description: str | None = None) -> None:
+        """Set the status: a ``Status`` or a ``StatusCode`` of OpenTelemetry.
+
+        OK is final, UNSET is ignored and a description only goes with an error
+        (OpenTelemetry's API specification, "Set Status").
+        """
+        code = getattr(status, "status_code", status)
+        text = getattr(status, "description", None) or description or ""
+        number = getattr(code, "value", code)
+        if self.end_ns or number not in (1, 2):
+            return
+        details = self._rich()
+        if details.status_code == 1:
+            return
+        details.status_code = number
+        details.status_message = plain_key(text) if number == 2 else ""
+
+    def record_exception(
+        self,
+        exception: BaseException,
+        attributes: Mapping[str, Any] | None = None,
+        timestamp: int | None = None,
+        escaped: bool = False,
+    ) -> None:
+        """Add the event "exception": its type, message and stack trace."""
+        if self.end_ns:
+            return
+        from stack_composer.telemetry.record.exceptions import exception_attributes
+
+        found = exception_attributes(exception, escaped=escaped)
+        if attributes:
+            found.update(copy_attributes(attributes))
+        self.add_event("exception", found, timestamp)
+
+    def end(self, end_time: int | None = None) -> None:
+        """End the span, now or at ``end_time`` (Unix nanoseconds); a second end is ignored."""
+        if self.end_ns or not self.start_ns:
+            return
+        self.end_ns = end_time or time_ns()
+        self._base = _ENDED_INSIDE
+        if self.sampled:
+            recorder.crowded("traces", recorder.spans, self)
+
+    # -- our own ----------------------------------------------------------------
+
+    def _rich(self) -> SpanDetails:
+        details = self.details
+        if details is None:
+            details = self.details = SpanDetails()
+        return details
+
+    def _fail(self, error: BaseException | None) -> None:
+        """Record what left the block, unless it is no error, such as GeneratorExit."""
+        if not isinstance(error, Exception) or self.end_ns:
+            return
+        from stack_composer.telemetry.record.exceptions import describe
+
+        self.record_exception(error)
+        details = self._rich()
+        if details.status_code != 1:
+            details.status_code = 2
+            details.status_message = describe(error)
+
+
+class QuietSpan(Span):
+    """A span below an unsampled parent, or one that lost the draw: never recorded."""
+
+    __slots__ = ()
+    sampled = False
+
+    def __exit__(self, *_: object) -> None:
+        self.leave()
+        self.end_ns = 1
+
+    def is_recording(self) -> bool:
+        """Tell that nothing said to this span is recorded."""
+        return False
+
+
+class OffSpan(QuietSpan):
+    """What ``span()`` gives while nothing is recorded; one object serves all."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def again(self) -> Self:
+        """Stay off for the calls of a function decorated while nothing was recorded."""
+        return self
+
+
+def make(kind: type[Any], name: str, attributes: dict[str, Any] | None) -> Any:
+    """Make an unstarted span. Assigning beats ``__init__`` by a third (measured)."""
+    self = _new(kind)
+    self.name = name
+    self.attributes = attributes
+    self.details = self.trace_id = self.span_id = None
+    self.start_ns = self.end_ns = 0
+    if attributes and is_tracked(attributes):
+        settle(attributes)
+    return self
+
+
+def base_of(span: Span) -> Attached | None:
+    """Find the OpenTelemetry context that ``span`` was entered in, if one was attached."""
+    at: Any = span
+    while isinstance(at, Span):
+        token = getattr(at, "_token", None)
+        if token is None:
+            return getattr(at, "_base", None)
+        at = token.old_value
+    return at if type(at) is Attached else None
+
+
+def release(written: list[Any]) -> None:
+    """Let go of what written spans hold, so that a living child keeps no ancestors.
+
+    A task that spawns its successor inside its span would otherwise keep every span
+    that ever was.
+    """
+    for span in written:
+        if span.parent is not None:
+            if getattr(span, "_base", None) is not _ENDED_INSIDE:
+                # Read before the chain is cut: baggage stays for tasks that go on.
+                span._base = base_of(span)
+                span._token = None
+            span.parent = None
+
+
+_ENDED_INSIDE = Attached({}, None)
+"""Marks a span that was ended by ``end``: its block may still want its token."""
+
+OFF: OffSpan = make(OffSpan, "", None)
+OFF.parent = None
+OFF.end_ns = 1  # ended, so that nothing said to it is kept
+
+
+def remote_parent(context: SpanContext) -> RemoteParent:
+    """Turn an OpenTelemetry ``SpanContext`` into our form."""
+    state = context.trace_state
+    return RemoteParent(
+        f"{context.trace_id:032x}",
+        f"{context.span_id:016x}",
+        int(context.trace_flags),
+        state.to_header() if state else "",
+        is_remote=context.is_remote,
+    )
+
+
+def ids_of(span: SpanRecord) -> tuple[str, str]:
+    """Give (trace id, span id) of ``span`` as lower-case hexadecimal text."""
+    return identify(span)
