@@ -97,7 +97,9 @@ class Config:
         message = f"Config is frozen: {name} cannot be set"
         raise AttributeError(message)
 
-    __delattr__ = __setattr__  # type: ignore[assignment]  # both refuse alike
+    def __delattr__(self, name: str) -> NoReturn:
+        message = f"Config is frozen: {name} cannot be deleted"
+        raise AttributeError(message)
 
 
 def load_config(
