@@ -1,0 +1,1 @@
+"""Keep secrets, personal data and content out of everything that is written."""

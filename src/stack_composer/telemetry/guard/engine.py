@@ -1,0 +1,331 @@
+"""The guard: what stands between a recorded value and anything that keeps it.
+
+Everything is judged twice, cheaply by its key and then by its text. ``Guard.texts``
+is the fast path, one search over a whole batch; ``Guard.value`` is the thorough one,
+for values with a rule of their own and for nested values.
+
+It fails closed: a text that is too long, a value that is too deep and every fault of
+ours become ``DROPPED`` (or a tombstone inside a nested value), and are counted.
+"""
+
+from __future__ import annotations
+
+from ..model import DROPPED
+from .keys import KEY_CHARS_MAX, KeyTable, Verdict
+from .plain import is_plain
+from .rules import KeyRule
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any, Final
+
+    from ..model import AnyValue, KeyVerdict
+    from .hashing import Hasher
+    from .matcher import Matcher, Span
+    from .policy import Policy
+
+TEXT_CHARS_MAX: Final = 1 << 16
+DEPTH_MAX: Final = 32
+TOO_LONG: Final = "too-long"
+TOO_DEEP: Final = "too-deep"
+FAULT: Final = "fault"
+UNKNOWN_TYPE: Final = "unknown-type"
+_KEYS_MAX: Final = 4096
+_EVERYTHING: Final = KeyRule(FAULT, "drop", (), (), False, True, "The key could not be judged.")
+
+
+class _Gone(str):
+    """The tombstone of a value that must not be written; at the top, ``DROPPED``."""
+
+    __slots__ = ()
+
+
+class Finding:
+    """What a rule found: characters ``[start, end)`` of the text, and what happens."""
+
+    __slots__ = ("action", "end", "rule", "start")
+
+    def __init__(self, rule: str, start: int, end: int, action: str) -> None:
+        self.rule = rule
+        self.start = start
+        self.end = end
+        self.action = action
+
+
+class Guard:
+    """The rules of one policy at work; implements ``model.Screen``.
+
+    One thread at a time, the writer's. Rules are compiled at the first text that
+    needs them, so a short program with plain names never pays for them.
+
+    Attributes:
+        counts: Redactions so far by rule and action; never reset.
+        faults: Values dropped because the guard itself failed; never reset.
+    """
+
+    def __init__(
+        self, policy: Policy, *, make_matcher: Callable[[str], Matcher] | None = None
+    ) -> None:
+        from .rules import key_rules
+
+        self.policy = policy
+        self.counts: dict[tuple[str, str], int] = {}
+        self.faults = 0
+        self._table = KeyTable(key_rules(), policy)
+        self._keys: dict[str, Verdict] = {}
+        self._make_matcher = make_matcher or _load_matcher
+        self._matcher: Matcher | None = None
+        self._broken = False
+        self._hasher: Hasher | None = None
+
+    # -- keys ---------------------------------------------------------------
+
+    def key(self, key: str) -> Verdict:
+        """Judge an attribute key. A secret in the key itself is masked in ``text``."""
+        verdict = self._keys.get(key)
+        if verdict is None:
+            if len(self._keys) >= _KEYS_MAX:
+                self._keys.clear()
+            verdict = self._keys[key] = self._judge_key(key)
+        return verdict
+
+    def _judge_key(self, key: str) -> Verdict:
+        try:
+            if len(key) > KEY_CHARS_MAX:
+                # The words of such a key are not looked at, so its values go too.
+                return Verdict(key, str(self._gone(TOO_LONG)), "value", rule=_EVERYTHING)
+            text = key if self._table.known(key) else str(self._judge_text(key))
+            return self._table.verdict(key, text)
+        except Exception:
+            return Verdict("", str(self._fault()), "value", rule=_EVERYTHING)
+
+    # -- texts --------------------------------------------------------------
+
+    def texts(self, pending: Sequence[tuple[KeyVerdict, str]]) -> list[Any]:
+        """Judge many texts in one search; the answers stand in the same order.
+
+        An answer is the text itself (clean), the text with markers, or ``DROPPED``.
+        There is no memo here: a search costs no more per text than looking it up.
+        """
+        answers: list[Any] = [text for _, text in pending]
+        try:
+            matcher = self._matcher
+            if matcher is None:
+                if all(is_plain(text, self.policy.profile) for text in answers):
+                    return answers
+                matcher = self._load()
+            joined = "\0".join(answers)
+            if len(joined) > TEXT_CHARS_MAX and max(map(len, answers)) > TEXT_CHARS_MAX:
+                suspects = self._suspects_and_long_ones(matcher, answers)
+            else:
+                suspects = matcher.suspects(answers, joined)
+        except Exception:
+            # One value is at fault, or the engine: each is judged by itself, so that
+            # only what cannot be judged is lost.
+            suspects = range(len(answers))
+        for index in suspects:
+            verdict, text = pending[index]
+            answers[index] = _dropped_if_gone(self._judge_text(text, verdict))
+        return answers
+
+    def _suspects_and_long_ones(self, matcher: Matcher, texts: Sequence[str]) -> Sequence[int]:
+        too_long = {index for index, text in enumerate(texts) if len(text) > TEXT_CHARS_MAX}
+        short = ["" if index in too_long else text for index, text in enumerate(texts)]
+        return sorted(too_long.union(matcher.suspects(short, "\0".join(short))))
+
+    def findings(self, text: str, key: str = "") -> list[Finding]:
+        """What the guard finds in ``text``, as the value of ``key`` if one is given.
+
+        Never raises: what cannot be judged is one finding over the whole text.
+        """
+        verdict = self.key(key) if key else Verdict("", "", "scan")
+        if verdict.rule is not None:
+            return [Finding(verdict.rule.name, 0, len(text), verdict.rule.action)]
+        try:
+            gone = self._unfit(text)
+            if gone:
+                return [Finding(gone, 0, len(text), "drop")]
+            matcher = self._matcher or self._load()
+            data, spans = self._spans(matcher, text, verdict)
+            return [_finding(matcher, data, span) for span in spans]
+        except Exception:
+            self._fault()
+            return [Finding(FAULT, 0, len(text), "drop")]
+
+    def _judge_text(self, text: str, verdict: KeyVerdict | None = None) -> str:
+        """``text`` with markers where something was found, or a tombstone. Never raises."""
+        try:
+            gone = self._unfit(text)
+            if gone:
+                return self._gone(gone)
+            matcher = self._matcher
+            if matcher is None:
+                if is_plain(text, self.policy.profile):
+                    return text
+                matcher = self._load()
+            data, spans = self._spans(matcher, text, verdict)
+            return self._redact(matcher, data, spans) if spans else text
+        except Exception:
+            return self._fault()
+
+    @staticmethod
+    def _unfit(text: str) -> str:
+        return TOO_LONG if len(text) > TEXT_CHARS_MAX else ""
+
+    def _spans(
+        self, matcher: Matcher, text: str, verdict: KeyVerdict | None
+    ) -> tuple[bytes, list[Span]]:
+        data = text.encode("utf-8", "surrogatepass")
+        spans = matcher.spans(data)
+        if spans and isinstance(verdict, Verdict) and verdict.machine:
+            spans = [span for span in spans if matcher.rules[span.rule].tier != "person"]
+        return data, spans
+
+    def _redact(self, matcher: Matcher, data: bytes, spans: Sequence[Span]) -> str:
+        pieces = []
+        position = 0
+        for span in spans:
+            rule = matcher.rules[span.rule]
+            if rule.action == "drop":
+                return self._gone(rule.name)
+            self._count(rule.name, rule.action)
+            pieces += [data[position : span.start], tombstone(rule.name).encode()]
+            position = span.end
+        pieces.append(data[position:])
+        return b"".join(pieces).decode("utf-8", "surrogatepass")
+
+    def _load(self) -> Matcher:
+        """Compile the rules; once. If that fails, everything not plain is dropped."""
+        if self._broken:
+            raise RuntimeError("the rules did not compile")
+        self._broken = True
+        self._matcher = self._make_matcher(self.policy.profile)
+        self._broken = False
+        return self._matcher
+
+    # -- values -------------------------------------------------------------
+
+    def value(self, key: str, value: AnyValue) -> Any:
+        """Judge one value of any type, nested or not, with the rules for its key.
+
+        Inside a list or mapping a tombstone stands for what is dropped; a whole value
+        that is dropped is ``DROPPED``. Never raises.
+        """
+        try:
+            return _dropped_if_gone(self._walk(value, self.key(key), 0))
+        except Exception:
+            return _dropped_if_gone(self._fault())
+
+    def _walk(self, value: AnyValue, verdict: Verdict, depth: int) -> Any:
+        if value is None or isinstance(value, (bool, float)):
+            return value
+        if isinstance(value, int):
+            return self._number(value, verdict)
+        rule = verdict.rule
+        if rule is not None and rule.action == "drop":
+            return self._gone(rule.name)
+        if isinstance(value, str):
+            return self._text(value, verdict)
+        if isinstance(value, bytes):
+            return self._bytes(value, verdict)
+        if depth >= DEPTH_MAX:
+            return self._gone(TOO_DEEP)
+        return self._container(value, verdict, depth + 1)
+
+    def _number(self, value: int, verdict: Verdict) -> Any:
+        rule = verdict.rule
+        if rule is None or not rule.numbers:
+            return value
+        return self._gone(rule.name) if rule.action == "drop" else self._text(str(value), verdict)
+
+    def _text(self, value: str, verdict: Verdict) -> str:
+        rule = verdict.rule
+        if rule is None:
+            return self._judge_text(value, verdict)
+        if rule.action == "hash":
+            return self._hash(value, verdict)
+        marker = tombstone(rule.name)
+        if value != marker:
+            self._count(rule.name, "mask")
+        return marker
+
+    def _hash(self, value: str, verdict: Verdict) -> str:
+        from .hashing import Hasher
+
+        if self._hasher is None:
+            self._hasher = Hasher(self.policy)
+        hashed = self._hasher.hash(verdict.phrase, value)
+        if hashed != value and verdict.rule is not None:
+            self._count(verdict.rule.name, "hash")
+        return hashed
+
+    def _bytes(self, value: bytes, verdict: Verdict) -> Any:
+        """Bytes are searched as they are, and dropped on a hit: a marker would be text
+        in a value that its reader takes for something else."""
+        if verdict.rule is not None:
+            return self._text(value.decode("utf-8", "backslashreplace"), verdict)
+        if len(value) > TEXT_CHARS_MAX:
+            return self._gone(TOO_LONG)
+        matcher = self._matcher or self._load()
+        spans = matcher.spans(value)
+        return self._gone(matcher.rules[spans[0].rule].name) if spans else value
+
+    def _container(self, value: Any, verdict: Verdict, depth: int) -> Any:
+        from collections.abc import Mapping, Sequence
+
+        if isinstance(value, Mapping):
+            return {
+                verdict_below.text: self._walk(item, verdict_below, depth)
+                for verdict_below, item in (
+                    (self._key_below(name, verdict), item) for name, item in value.items()
+                )
+            }
+        if isinstance(value, Sequence):
+            return [self._walk(item, verdict, depth) for item in value]
+        return self._gone(UNKNOWN_TYPE)
+
+    def _key_below(self, name: str, above: Verdict) -> Verdict:
+        """The verdict for a key inside a value: what holds above holds below too."""
+        below = self.key(name)
+        if above.rule is not None:
+            return Verdict(name, below.text, "value", rule=above.rule, phrase=above.phrase)
+        if above.turned_on and below.rule is not None and below.rule.action == "drop":
+            return Verdict(name, below.text, "scan", turned_on=True)
+        return below
+
+    # -- counts -------------------------------------------------------------
+
+    def _count(self, rule: str, action: str) -> None:
+        self.counts[rule, action] = self.counts.get((rule, action), 0) + 1
+
+    def _gone(self, rule: str) -> _Gone:
+        self._count(rule, "drop")
+        return _Gone(tombstone(rule))
+
+    def _fault(self) -> _Gone:
+        self.faults += 1
+        return self._gone(FAULT)
+
+
+def tombstone(rule: str) -> str:
+    """The marker that stands where ``rule`` found something; it shows nothing of it."""
+    return f"[redacted:{rule}]"
+
+
+def _dropped_if_gone(value: Any) -> Any:
+    return DROPPED if isinstance(value, _Gone) else value
+
+
+def _finding(matcher: Matcher, data: bytes, span: Span) -> Finding:
+    rule = matcher.rules[span.rule]
+    start = len(data[: span.start].decode("utf-8", "surrogatepass"))
+    found = len(data[span.start : span.end].decode("utf-8", "surrogatepass"))
+    return Finding(rule.name, start, start + found, rule.action)
+
+
+def _load_matcher(profile: str) -> Matcher:
+    from .matcher import best_matcher
+    from .rules import text_rules
+
+    return best_matcher(text_rules(profile))

@@ -1,0 +1,304 @@
+"""Find the spans of a text that must not be written.
+
+A gate, the union of all patterns, is searched once over many texts; RE2 does that in
+one pass whose cost does not grow with the rules. Only a text in which the gate hit is
+looked at rule by rule, each hit confirmed by the rule's validator.
+
+Texts are searched as UTF-8 bytes in RE2's Latin-1 mode, where every pattern means
+exactly what it means to ``re`` on bytes: letters and digits are ASCII's, and case is
+folded for ASCII alone. So both engines give the same answer, a lone surrogate is no
+trouble, and values of type bytes need no decoding.
+
+No pattern can span a NUL. That makes NUL the separator of joined texts (a line break
+would not do: private keys span lines), and it makes a marker opaque: markers are
+blanked with NULs before the search, so no rule sees a word of ours. What was found is
+blanked too, and the search repeated until nothing is found: the answer is a fixed
+point, which is why guarding guarded text changes nothing.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from itertools import accumulate
+
+from . import validators
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from typing import Any, Final, Protocol
+
+    from .rules import TextRule
+
+    class Pattern(Protocol):
+        def search(self, data: bytes, pos: int = 0) -> Any: ...
+
+
+MARKER_START: Final = b"[redacted:"
+ROUNDS_MAX: Final = 16
+_RE2_BYTES_MAX = 64 << 20  # Room for the automaton's states; it takes what it needs.
+
+
+class UnsettledError(Exception):
+    """A text still had hits after ``ROUNDS_MAX`` rounds: it cannot be judged."""
+
+
+class Span:
+    """A part of the data, in bytes, and the index of the rule that found it."""
+
+    __slots__ = ("end", "rule", "start")
+
+    def __init__(self, start: int, end: int, rule: int) -> None:
+        self.start = start
+        self.end = end
+        self.rule = rule
+
+
+class Matcher:
+    """All text rules of a profile, compiled; safe to use from one thread at a time.
+
+    ``suspects`` asks the gate about many texts; ``spans`` is the thorough answer for
+    one of them.
+    """
+
+    def __init__(self, rules: Sequence[TextRule]) -> None:
+        self.rules = rules
+        self._checks = [getattr(validators, rule.validator or "accept") for rule in rules]
+        self._patterns: list[Pattern | None] = [None] * len(rules)
+        self._markers = [MARKER_START + rule.name.encode() + b"]" for rule in rules]
+
+    def suspects(self, texts: Sequence[str], joined: str) -> list[int]:
+        """The indexes of the texts in which a rule may have hit, in order.
+
+        ``joined`` is ``texts`` joined by NUL. It never leaves a hit out; a validator
+        may still say no to one it lists.
+        """
+        return self._suspects(texts, self.blank_markers(encode(joined)))
+
+    def _suspects(self, texts: Sequence[str], data: bytes) -> list[int]:
+        raise NotImplementedError
+
+    def _candidates(self, data: bytes) -> Iterable[int]:
+        """The rules that may hit in ``data``; none that does is left out."""
+        raise NotImplementedError
+
+    def _compile(self, pattern: bytes) -> Pattern:
+        raise NotImplementedError
+
+    def _pattern(self, index: int) -> Pattern:
+        pattern = self._patterns[index]
+        if pattern is None:
+            pattern = self._patterns[index] = self._compile(self.rules[index].pattern)
+        return pattern
+
+    def spans(self, data: bytes) -> list[Span]:
+        """What must not be written of ``data``: disjoint, in order, extended to whole
+        UTF-8 characters.
+
+        Raises:
+            UnsettledError: It does not come to rest; the text must be dropped.
+        """
+        work = self.blank_markers(data)
+        found: list[Span] = []
+        for _ in range(ROUNDS_MAX):
+            fresh = self._search(work)
+            if not fresh:
+                return found
+            found = merge(found + [_whole_characters(data, span) for span in fresh])
+            work = _blank(work, found)
+        raise UnsettledError
+
+    def blank_markers(self, data: bytes) -> bytes:
+        """``data`` with each marker of ours replaced by NULs of the same length."""
+        if MARKER_START in data:
+            for marker in self._markers:
+                data = data.replace(marker, b"\0" * len(marker))
+        return data
+
+    def _search(self, data: bytes) -> list[Span]:
+        found = []
+        for index in self._candidates(data):
+            found += search_rule(self._pattern(index), self._checks[index], data, index)
+        return found
+
+
+def search_rule(
+    pattern: Pattern, check: Callable[[bytes, int, int], bool], data: bytes, index: int
+) -> list[Span]:
+    """Every confirmed hit of one rule. A hit that the validator refuses is stepped
+    over by one byte only, since the secret may begin inside it."""
+    found = []
+    position = 0
+    while match := pattern.search(data, position):
+        start, end = secret_span(match)
+        if end > start and check(data, start, end):
+            found.append(Span(start, end, index))
+            position = end
+        else:
+            position = max(start, match.start()) + 1
+    return found
+
+
+def secret_span(match: Any) -> tuple[int, int]:
+    """The first group that took part in the match; the match itself without groups."""
+    for group in range(1, match.re.groups + 1):
+        start, end = match.span(group)
+        if start >= 0:
+            return start, end
+    whole: tuple[int, int] = match.span()
+    return whole
+
+
+def merge(spans: Iterable[Span]) -> list[Span]:
+    """Disjoint spans that cover the same bytes; the earliest rule names each."""
+    merged: list[Span] = []
+    for span in sorted(spans, key=_by_start):
+        last = merged[-1] if merged else None
+        if last is not None and span.start < last.end:
+            merged[-1] = Span(last.start, max(last.end, span.end), min(last.rule, span.rule))
+        else:
+            merged.append(span)
+    return merged
+
+
+def _by_start(span: Span) -> int:
+    return span.start
+
+
+def _whole_characters(data: bytes, span: Span) -> Span:
+    """``span`` without a UTF-8 character cut in two at either end."""
+    start, end = span.start, span.end
+    while start > 0 and data[start] & 0xC0 == 0x80:
+        start -= 1
+    while end < len(data) and data[end] & 0xC0 == 0x80:
+        end += 1
+    return Span(start, end, span.rule)
+
+
+def _blank(data: bytes, spans: Iterable[Span]) -> bytes:
+    work = bytearray(data)
+    for span in spans:
+        work[span.start : span.end] = b"\0" * (span.end - span.start)
+    return bytes(work)
+
+
+class Re2Matcher(Matcher):
+    """The fast engine: google-re2, linear in the text whatever the text."""
+
+    def __init__(self, rules: Sequence[TextRule]) -> None:
+        import re2
+
+        super().__init__(rules)
+        self._re2 = re2
+        union = b"|".join(b"(?:" + rule.pattern + b")" for rule in rules)
+        self._gate = re2.compile(union, self._options(captures=False))
+        self._set: Any = None
+
+    def _suspects(self, texts: Sequence[str], data: bytes) -> list[int]:
+        if self._gate.search(data) is None:
+            return []
+        starts = text_starts(texts, len(data))
+        found: list[int] = []
+        position = 0
+        while match := self._gate.search(data, position):
+            found.append(text_at(starts, match))
+            # From the separator on: a pattern may want to see what stands before.
+            position = starts[found[-1] + 1] - 1
+        return found
+
+    def _candidates(self, data: bytes) -> Iterable[int]:
+        if self._gate.search(data) is None:
+            return ()
+        if self._set is None:
+            self._set = self._compile_set()
+        hits: list[int] = self._set.Match(data)
+        # The gate hit, so a set that finds nothing ran out of room: ask every rule.
+        return sorted(hits) or range(len(self.rules))
+
+    def _compile(self, pattern: bytes) -> Pattern:
+        compiled: Pattern = self._re2.compile(pattern, self._options(captures=True))
+        return compiled
+
+    def _compile_set(self) -> Any:
+        union = self._re2.Set.SearchSet(self._options(captures=False))
+        for rule in self.rules:
+            union.Add(rule.pattern)
+        union.Compile()
+        return union
+
+    def _options(self, *, captures: bool) -> Any:
+        options = self._re2.Options()
+        options.encoding = self._re2.Options.Encoding.LATIN1
+        options.max_mem = _RE2_BYTES_MAX
+        options.log_errors = False
+        options.never_capture = not captures
+        return options
+
+
+class ReMatcher(Matcher):
+    """The engine of the standard library: slower, for where google-re2 has no wheel.
+
+    A union of a hundred patterns would be tried at each byte. Instead, the anchors of
+    each rule are looked for in the lower-cased data, and a rule none of whose anchors
+    is there is not searched for.
+    """
+
+    def __init__(self, rules: Sequence[TextRule]) -> None:
+        import re
+
+        super().__init__(rules)
+        self._re = re
+
+    def _suspects(self, texts: Sequence[str], data: bytes) -> list[int]:
+        starts = text_starts(texts, len(data))
+        found: set[int] = set()
+        for index in self._candidates(data):
+            pattern = self._pattern(index)
+            position = 0
+            while match := pattern.search(data, position):
+                at = text_at(starts, match)
+                found.add(at)
+                position = starts[at + 1] - 1
+        return sorted(found)
+
+    def _candidates(self, data: bytes) -> Iterable[int]:
+        lowered = data.lower()
+        return [
+            index
+            for index, rule in enumerate(self.rules)
+            if not rule.anchors or any(anchor in lowered for anchor in rule.anchors)
+        ]
+
+    def _compile(self, pattern: bytes) -> Pattern:
+        return self._re.compile(pattern)
+
+
+def encode(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
+def text_starts(texts: Sequence[str], joined_bytes: int) -> list[int]:
+    """Where each text begins in the joined data, and where one more would begin."""
+    if sum(map(len, texts)) + len(texts) - 1 == joined_bytes:
+        lengths: Iterable[int] = map(len, texts)
+    else:
+        lengths = (len(encode(text)) for text in texts)
+    return list(accumulate((length + 1 for length in lengths), initial=0))
+
+
+def text_at(starts: Sequence[int], match: Any) -> int:
+    """The index of the text that ``match`` lies in.
+
+    Only the first and the last byte of a match may be a separator, and no match is
+    shorter than three bytes, so its middle lies in its text.
+    """
+    start, end = match.span()
+    return bisect_right(starts, (start + end) // 2) - 1
+
+
+def best_matcher(rules: Sequence[TextRule]) -> Matcher:
+    """The fast engine where google-re2 is installed, otherwise the slower one."""
+    try:
+        return Re2Matcher(rules)
+    except ImportError:
+        return ReMatcher(rules)
