@@ -125,17 +125,38 @@ def _refusal(path: str, why: str) -> FolderRefusedError:
     )
 
 
+def file_id(fd: int) -> tuple[int, int] | None:
+    """Which file a descriptor leads to; None if it is closed.
+
+    A program that turns itself into a daemon closes all descriptors, ours too, and
+    its next file gets a number that we still hold. Whoever keeps a descriptor for
+    long compares this before using it, or telemetry would end up in that file.
+    """
+    try:
+        found = os.fstat(fd)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def close_own(fd: int, identity: tuple[int, int] | None) -> None:
+    """Close a descriptor, unless its number has come to mean another file."""
+    if identity is not None and file_id(fd) == identity:
+        os.close(fd)
+
+
 class Folder:
     """An open telemetry folder. Its methods raise plain OSError, but for refusals.
 
     ``names`` and the rest take file names, never paths.
     """
 
-    __slots__ = ("_fd", "path")
+    __slots__ = ("_fd", "_id", "path")
 
     def __init__(self, path: str, fd: int | None) -> None:
         self.path = path
         self._fd = fd
+        self._id = None if fd is None else file_id(fd)
 
     def path_of(self, name: str) -> str:
         """The path of a file in this folder, for messages and users."""
@@ -210,6 +231,22 @@ class Folder:
             return False
         return True
 
+    def remove_open(self, name: str, fd: int) -> None:
+        """Delete a file that we hold open, and close it, which frees its lock."""
+        if os.name != "nt":
+            try:
+                self.remove(name)
+            finally:
+                os.close(fd)
+            return
+        os.close(fd)
+        try:
+            self.remove(name)
+        except PermissionError:
+            # Windows deletes no file that somebody reads. It is superseded or empty,
+            # so that the next process to adopt orphans deletes it.
+            return
+
     def names(self) -> list[str]:
         """All names in the folder, in no order."""
         return os.listdir(self.path if self._fd is None else self._fd)
@@ -237,10 +274,10 @@ class Folder:
             return False
         if self._fd is None:
             return stat.S_ISDIR(there.st_mode)
-        return os.path.samestat(there, os.fstat(self._fd))
+        return (there.st_dev, there.st_ino) == self._id == file_id(self._fd)
 
     def close(self) -> None:
         """Give the descriptor back; the object is of no use afterwards."""
         fd, self._fd = self._fd, None
         if fd is not None:
-            os.close(fd)
+            close_own(fd, self._id)

@@ -519,7 +519,7 @@ def attributes_of(pairs: list[KeyValue]) -> dict[str, Any]:
     return {pair.key: value_of(pair.value) for pair in pairs}
 
 
-def _value(value: AnyValue) -> Any:
+def _value(value: AnyValue) -> Any:  # noqa: PLR0911 - one return a type is the shape of a oneof
     if value.string_value is not None:
         return value.string_value
     if value.int_value is not None:

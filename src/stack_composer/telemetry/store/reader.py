@@ -240,8 +240,8 @@ def read_new_lines(
 
     Returns:
         Whole lines, and the offset to ask for next. ``([], offset)`` while there is
-        nothing new, and when the bundle was purged, or sealed (its lines were all
-        readable before; list again to find new bundles).
+        nothing new, and when the bundle was purged. What a bundle held that was
+        sealed meanwhile still comes, all at once.
 
     Raises:
         StoreError: The file cannot be read.
@@ -249,7 +249,7 @@ def read_new_lines(
     try:
         fd = _open_regular(bundle.path)
     except FileNotFoundError:
-        return [], offset
+        return _new_lines_of_sealed(bundle, offset)
     with os.fdopen(fd, "rb", buffering=0) as file:
         try:
             file.seek(offset)
@@ -262,6 +262,17 @@ def read_new_lines(
             raise store_error("read", bundle.path, error) from error
     end = data.rfind(b"\n") + 1
     return [line for line in data[:end].split(b"\n") if line], offset + end
+
+
+def _new_lines_of_sealed(bundle: BundleInfo, offset: int) -> tuple[list[bytes], int]:
+    path = bundle.path + ".zst"
+    try:
+        fd = _open_regular(path)
+    except FileNotFoundError:
+        return [], offset
+    # Frames hold the very bytes of the plain bundle, so its offsets still hold.
+    data = b"".join(piece or b"" for piece in _unpack(path, fd, Counter()))
+    return [line for line in data[offset:].split(b"\n") if line], max(offset, len(data))
 
 
 def _open_unlinked(path: str, flags: int) -> int:

@@ -146,8 +146,8 @@ class Recovery:
             return
         stem, signal, *_ = name.split(".")
         if os.fstat(fd).st_size == 0 or self._folder.exists(names.sealed_name(stem, signal)):
-            self.removed += self._folder.remove(name)
-            os.close(fd)
+            self._folder.remove_open(name, fd)
+            self.removed += 1
             return
         self._sealing = Sealing(self._folder, fd, stem, signal, None)
         yield False

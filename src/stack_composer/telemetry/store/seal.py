@@ -36,10 +36,12 @@ is cut by that, and its size is told in the sidecar.
 
 from __future__ import annotations
 
+import errno
 import os
 
 from stack_composer.telemetry.errors import LineRefusedError, StoreError
 from stack_composer.telemetry.store import names
+from stack_composer.telemetry.store.folder import close_own, file_id
 from stack_composer.telemetry.store.sidecar import Sidecar, encode_sidecar
 from stack_composer.telemetry.store.sketch import Sketch
 
@@ -80,6 +82,7 @@ class Sealing:
         self._sketch_name = names.sketch_name(stem, signal)
         self._folder = folder
         self._fd = fd
+        self._id = file_id(fd)
         self._out = -1
         self._signal = signal
         self._decode = sketch is None
@@ -95,39 +98,59 @@ class Sealing:
             StoreError: It holds a line too long to be ours; likewise.
         """
         if not self.is_done:
+            if file_id(self._fd) != self._id:
+                raise OSError(errno.EBADF, "the program closed the descriptor")
             self.is_done = next(self._steps, True)
         return self.is_done
 
+    def sync(self) -> None:
+        """Make the plain bundle durable, as long as it is not sealed."""
+        if not self.is_done:
+            os.fsync(self._fd)
+
     def close(self) -> None:
         """Stop before the end: delete what is half-made, free the lock."""
-        self.forget()
         if not self.is_done:
             for name in (self.sealed_name, self._sketch_name):
-                self._folder.remove(names.temporary_name(name))
+                try:
+                    self._folder.remove(names.temporary_name(name))
+                except OSError:
+                    # A folder that lets nothing be deleted; whoever adopts the
+                    # plain bundle later clears it away.
+                    break
+        self.forget()
 
     def forget(self) -> None:
         """Close descriptors and touch no file: what a forked child must do."""
-        fds, self._fd, self._out = (self._out, self._fd), -1, -1
-        for fd in fds:
-            if fd >= 0:
-                os.close(fd)
+        fd, self._fd = self._fd, -1
+        close_own(fd, self._id)
+        self._close_out()
+
+    def _close_out(self) -> None:
+        out, self._out = self._out, -1
+        if out >= 0:
+            os.close(out)
 
     def _run(self) -> Generator[bool, None, None]:
         plain_bytes = yield from self._write_frames()
         if not self._lines:
+            self._close_out()
             self._folder.remove(names.temporary_name(self.sealed_name))
-            self._folder.remove(self.open_name)
-            self.forget()
+            self._remove_plain()
             return
         os.fsync(self._out)
         yield False
         self._write_sidecar(plain_bytes)
+        self._close_out()
         for name in (self._sketch_name, self.sealed_name):
             self._folder.rename(names.temporary_name(name), name)
         # Without this a power cut could undo the renames after O is gone.
         self._folder.sync()
-        self._folder.remove(self.open_name)
-        self.forget()
+        self._remove_plain()
+
+    def _remove_plain(self) -> None:
+        fd, self._fd = self._fd, -1
+        self._folder.remove_open(self.open_name, fd)
 
     def _write_frames(self) -> Generator[bool, None, int]:
         from stack_composer.telemetry.store.zstd import compress_frame

@@ -19,7 +19,7 @@ from collections import deque
 from stack_composer.telemetry import effects
 from stack_composer.telemetry.errors import StoreError
 from stack_composer.telemetry.store import lock, names
-from stack_composer.telemetry.store.folder import open_folder, store_error
+from stack_composer.telemetry.store.folder import close_own, file_id, open_folder, store_error
 from stack_composer.telemetry.store.sketch import Sketch
 
 TYPE_CHECKING = False
@@ -48,7 +48,7 @@ _NS: Final = 1_000_000_000
 class _Live:
     """A bundle being written."""
 
-    __slots__ = ("created_ns", "fd", "is_synced", "signal", "size", "sketch", "stem")
+    __slots__ = ("_id", "created_ns", "fd", "is_synced", "signal", "size", "sketch", "stem")
 
     def __init__(self, fd: int, stem: str, signal: str, created_ns: int) -> None:
         self.fd = fd
@@ -58,10 +58,23 @@ class _Live:
         self.size = 0
         self.sketch = Sketch()
         self.is_synced = True
+        self._id = file_id(fd)
 
     @property
     def name(self) -> str:
         return names.open_name(self.stem, self.signal)
+
+    def end(self) -> int | None:
+        """Where the file ends; None if it was deleted, or its descriptor taken away."""
+        try:
+            found = os.fstat(self.fd)
+        except OSError:
+            return None
+        is_ours = (found.st_dev, found.st_ino) == self._id and found.st_nlink
+        return found.st_size if is_ours else None
+
+    def close(self) -> None:
+        close_own(self.fd, self._id)
 
 
 class BundleWriter:
@@ -121,21 +134,22 @@ class BundleWriter:
         if not data.endswith(b"\n"):
             raise ValueError("data does not end with a newline")
         live = self._live.get(signal)
-        if live is not None and (
-            (live.size and live.size + len(data) > self._bytes_max) or _is_removed(live)
-        ):
+        if live is not None and live.size and live.size + len(data) > self._bytes_max:
             self._retire(live)
             live = None
-        if live is None:
-            live = self._open(signal)
-        self._write(live, data)
+        # Where it ends is asked rather than remembered: should anybody else have cut
+        # the file, rolling back to a remembered size would add zeros to it.
+        end = None if live is None else live.end()
+        if live is not None and end is None:
+            self._drop(live)
+            live = None
+        if live is None or end is None:
+            live, end = self._open(signal), 0
+        self._write(live, data, end)
         live.sketch.merge(sketch)
 
-    def _write(self, live: _Live, data: bytes) -> None:
+    def _write(self, live: _Live, data: bytes, end: int) -> None:
         try:
-            # Where it ends is asked rather than remembered: should anybody else have
-            # cut the file, rolling back to a remembered size would add zeros to it.
-            end = os.fstat(live.fd).st_size
             _append_or_undo(live.fd, data, end)
         except _TornError as error:
             # The tail could not be cut. Leave the file to whoever adopts it.
@@ -221,7 +235,7 @@ class BundleWriter:
         except BaseException:
             self._sealings.popleft()
             self._refused.add(sealing.open_name)
-            sealing.close()
+            _release(sealing)
             raise
         if done:
             self._sealings.popleft()
@@ -265,6 +279,8 @@ class BundleWriter:
             StoreError: Something could not be made durable; try again later.
         """
         try:
+            for sealing in self._sealings:
+                sealing.sync()
             for live in self._live.values():
                 if not live.is_synced:
                     os.fsync(live.fd)
@@ -297,9 +313,7 @@ class BundleWriter:
                 self._seal_a_little()
             except (OSError, StoreError) as error:
                 failure = error
-        last_path = self._last_path
         self._leave_folder()
-        self._last_path = last_path
         if isinstance(failure, OSError):
             raise store_error("seal a bundle in", self._directory, failure) from failure
         if failure is not None:
@@ -312,7 +326,7 @@ class BundleWriter:
         then starts afresh, with bundles of the child's own.
         """
         for live in self._live.values():
-            os.close(live.fd)
+            live.close()
         for sealing in self._sealings:
             sealing.forget()
         if self._recovery is not None:
@@ -324,7 +338,7 @@ class BundleWriter:
 
     def _retire(self, live: _Live) -> None:
         """Stop writing a bundle; it waits to be sealed. An empty one is deleted."""
-        if self._folder is None or live.size == 0 or _is_removed(live):
+        if self._folder is None or live.size == 0 or live.end() is None:
             self._drop(live)
             return
         from stack_composer.telemetry.store.seal import Sealing
@@ -332,14 +346,20 @@ class BundleWriter:
         del self._live[live.signal]
         self._sealings.append(Sealing(self._folder, live.fd, live.stem, live.signal, live.sketch))
         if len(self._sealings) > SEALINGS_MAX:
-            self._sealings.popleft().close()
+            _release(self._sealings.popleft())
 
     def _drop(self, live: _Live) -> None:
         """Stop writing a bundle and leave it plain, for a later process to adopt."""
         del self._live[live.signal]
-        if self._folder is not None and live.size == 0:
-            self._folder.remove(live.name)
-        os.close(live.fd)
+        if self._folder is not None and live.size == 0 and live.end() is not None:
+            try:
+                self._folder.remove_open(live.name, live.fd)
+            except OSError:
+                # The folder lets nothing be deleted. An empty bundle harms nobody,
+                # and is deleted by the next process that adopts orphans.
+                return
+        else:
+            live.close()
 
     def _leave_folder(self) -> None:
         """Let go of all in a folder that is not ours any more, or at the end."""
@@ -379,5 +399,9 @@ def _append_or_undo(fd: int, data: bytes, end: int) -> None:
         raise
 
 
-def _is_removed(live: _Live) -> bool:
-    return os.fstat(live.fd).st_nlink == 0
+def _release(sealing: Sealing) -> None:
+    """Leave a full bundle plain; what ``flush`` promised must hold for it too."""
+    try:
+        sealing.sync()
+    finally:
+        sealing.close()

@@ -18,7 +18,7 @@ __all__ = ["ZstdDecompressor", "ZstdError", "compress_frame"]
 
 def compress_frame(data: bytes) -> bytes:
     """Make one whole frame, of level 1, with a checksum that finds flipped bits."""
-    options = {
+    options: dict[int, int] = {
         CompressionParameter.compression_level: 1,
         CompressionParameter.checksum_flag: 1,
     }
