@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import sys
 import threading
 import time
 
@@ -232,9 +233,9 @@ class Pipeline:
     def _discard(self) -> None:
         for buffer in (recorder.spans, recorder.logs, recorder.measurements):
             buffer.clear()
-        from stack_composer.telemetry.record import instruments
-
-        instruments.collect(effects.wall_ns())
+        instruments = _instruments()
+        if instruments is not None:
+            instruments.collect(effects.wall_ns())
 
     def _take_spans(self) -> None:
         while recorder.spans:
@@ -255,21 +256,23 @@ class Pipeline:
             self._write("logs", some, encoder.encode_logs)
 
     def _take_metrics(self, *, last: bool) -> None:
-        from stack_composer.telemetry.record import instruments
-
         now_ns = effects.wall_ns()
         metrics: list[Metric] = []
-        instruments.drain(now_ns)
-        while recorder.measurements:
-            some = recorder.take(recorder.measurements, CHUNK_SPANS)
-            metrics.extend(instruments.measured(some, now_ns))
-        if last or effects.monotonic_ns() >= self._metrics_at:
+        due = last or effects.monotonic_ns() >= self._metrics_at
+        instruments = _instruments()
+        if instruments is not None:
+            instruments.drain()
+            while recorder.measurements:
+                some = recorder.take(recorder.measurements, CHUNK_SPANS)
+                metrics.extend(instruments.measured(some))
+            if due:
+                metrics.extend(instruments.collect(now_ns))
+        if due:
             self._metrics_at = effects.monotonic_ns() + int(METRICS_S * 1e9)
-            metrics.extend(instruments.collect(now_ns))
         if metrics:
             encoder, _ = self._outputs()
             self._write("metrics", metrics, encoder.encode_metrics)
-        if last or metrics:
+        if due:
             self._write_health(now_ns)
 
     def _write(self, signal: str, records: list[Any], encode: Callable[..., Any]) -> None:
@@ -349,6 +352,21 @@ def _span_class(config: Config) -> type[Span]:
 
     sampling.sampler = sampling.Sampler(name, config.sampler_ratio)
     return sampling.DrawnSpan
+
+
+_INSTRUMENTS = "stack_composer.telemetry.record.instruments"
+
+
+def _instruments() -> Any:
+    """Give the module of the instruments, or None while nothing was measured.
+
+    Not imported at the top: a program that only has spans does without.
+    """
+    if recorder.measurements:
+        from stack_composer.telemetry.record import instruments
+
+        return instruments
+    return sys.modules.get(_INSTRUMENTS)
 
 
 # These three import here, on the writer's thread, so that the application's first
@@ -514,9 +532,9 @@ def _after_fork_in_child() -> None:
     _lock = threading.Lock()
     ids.renew_lock_after_fork()
     recorder.reset_after_fork()
-    from stack_composer.telemetry.record import instruments
-
-    instruments.forget_after_fork()
+    instruments = sys.modules.get(_INSTRUMENTS)
+    if instruments is not None:
+        instruments.forget_after_fork()
     old, _pipeline = _pipeline, None
     if old is not None:
         for exporter in old._exporters:

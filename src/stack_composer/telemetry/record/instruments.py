@@ -9,6 +9,7 @@ costs. The writer takes the lists on each of its turns (at the latest after
 from __future__ import annotations
 
 from threading import Lock
+from time import time_ns
 
 from stack_composer.telemetry.model import Metric, NumberPoint, Scope
 from stack_composer.telemetry.record import recorder
@@ -52,14 +53,15 @@ class Instrument:
         self.description = description
         self.scope = scope
         self._series: dict[Any, Series] = {}
+        self._since_ns = time_ns()
 
-    def add(self, attributes: Mapping[str, Any] | None, values: list[Any], now_ns: int) -> None:
+    def add(self, attributes: Mapping[str, Any] | None, values: list[Any]) -> None:
         """Add measured values up; the writer's thread only."""
-        refused = self.series(attributes, now_ns).add(values)
+        refused = self.series(attributes).add(values)
         if refused:
             recorder.drop("metrics", "invalid_value", refused)
 
-    def series(self, attributes: Mapping[str, Any] | None, now_ns: int) -> Series:
+    def series(self, attributes: Mapping[str, Any] | None) -> Series:
         """Give the series of these attributes, made if need be, within the bound."""
         key = series_key(attributes)
         found = self._series.get(key)
@@ -69,12 +71,13 @@ class Instrument:
                 key = series_key(attributes)
                 if key in self._series:
                     return self._series[key]
-            found = self._series[key] = self._new_series(attributes, now_ns)
+            found = self._series[key] = self._new_series(attributes)
         return found
 
     def metric(self, now_ns: int) -> Metric | None:
         """Give the points since the last call, or None when nothing was measured."""
         points = [p for s in list(self._series.values()) if (p := s.point(now_ns)) is not None]
+        self._since_ns = now_ns
         if not points:
             return None
         return Metric(
@@ -95,13 +98,13 @@ class Instrument:
         # "delta" preference says so, since a level is what its readers want.
         return delta and self.kind != "updown"
 
-    def _new_series(self, attributes: Mapping[str, Any] | None, now_ns: int) -> Series:
+    def _new_series(self, attributes: Mapping[str, Any] | None) -> Series:
         if self.kind == "gauge":
             return GaugeSeries(attributes)
         if self.kind == "histogram":
-            return HistogramSeries(attributes, now_ns, delta=self._is_delta())
+            return HistogramSeries(attributes, self._since_ns, delta=self._is_delta())
         return SumSeries(
-            attributes, now_ns, delta=self._is_delta(), monotonic=self.kind == "counter"
+            attributes, self._since_ns, delta=self._is_delta(), monotonic=self.kind == "counter"
         )
 
 
@@ -115,11 +118,11 @@ class Bound:
         self.attributes = attributes
         self.values: list[Any] = []
 
-    def take(self, now_ns: int) -> None:
+    def take(self) -> None:
         """Move what was measured into the series."""
         while self.values:
             some = recorder.take(self.values, _SLICE)
-            self.instrument.add(self.attributes, some, now_ns)
+            self.instrument.add(self.attributes, some)
 
 
 class Counter(Bound):
@@ -198,19 +201,19 @@ def get_instrument(
 
 def collect(now_ns: int) -> list[Metric]:
     """Give every instrument's points since the last call; the writer's thread only."""
-    drain(now_ns)
+    drain()
     with _lock:
         instruments = list(_instruments.values())
     return [m for i in instruments if (m := i.metric(now_ns)) is not None]
 
 
-def drain(now_ns: int) -> None:
+def drain() -> None:
     """Empty the bound instruments' lists into their series."""
     with _lock:
         bound = list(_bound.values())
     for one in bound:
         if one.values:
-            one.take(now_ns)
+            one.take()
 
 
 def forget_after_fork() -> None:
@@ -247,7 +250,7 @@ def _ignore(value: float) -> None:
     """Take a value of an instrument beyond the bound."""
 
 
-def measured(entries: list[tuple[Any, ...]], now_ns: int) -> list[Metric]:
+def measured(entries: list[tuple[Any, ...]]) -> list[Metric]:
     """Turn the entries of the measurements' buffer into metrics.
 
     An entry is ``(name, value, attributes, time_ns)`` from ``metric()``, kept as a
@@ -255,9 +258,9 @@ def measured(entries: list[tuple[Any, ...]], now_ns: int) -> list[Metric]:
     of the OpenTelemetry API, which is added up here and written by ``collect``.
     """
     found: dict[str, Metric] = {}
-    for name, value, attributes, time_ns in entries:
+    for name, value, attributes, measured_ns in entries:
         if isinstance(name, Instrument):
-            name.add(attributes, [value], now_ns)
+            name.add(attributes, [value])
             continue
         if not isinstance(value, int | float):
             recorder.drop("metrics", "invalid_value")
@@ -266,5 +269,5 @@ def measured(entries: list[tuple[Any, ...]], now_ns: int) -> list[Metric]:
         metric = found.get(name)
         if metric is None:
             metric = found[name] = Metric(name, "gauge", [], NATIVE)
-        metric.points.append(NumberPoint(attributes or None, 0, time_ns, value))  # type: ignore[attr-defined]
+        metric.points.append(NumberPoint(attributes or None, 0, measured_ns, value))  # type: ignore[attr-defined]
     return list(found.values())

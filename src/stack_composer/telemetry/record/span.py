@@ -93,7 +93,7 @@ class Span(SpanRecord):
             # is current here is not ours to change.
             pass
         if kind is not None:
-            self._fail(error)
+            self._fail(error, end_ns)
         if self.end_ns or not self.start_ns:
             return
         self.end_ns = end_ns
@@ -248,13 +248,13 @@ class Span(SpanRecord):
             details = self.details = SpanDetails()
         return details
 
-    def _fail(self, error: BaseException | None) -> None:
+    def _fail(self, error: BaseException | None, time_unix_ns: int) -> None:
         """Record what left the block, unless it is no error, such as GeneratorExit."""
         if not isinstance(error, Exception) or self.end_ns:
             return
         from stack_composer.telemetry.record.exceptions import describe
 
-        self.record_exception(error)
+        self.record_exception(error, timestamp=time_unix_ns)
         details = self._rich()
         if details.status_code != 1:
             details.status_code = 2

@@ -358,8 +358,9 @@ class Encoder:
             out.append(f',"severityNumber":{record.severity}')
         if record.severity_text:
             out.append(f',"severityText":{self._text(record.severity_text)}')
-        if record.body is not None:
-            out.append(f',"body":{self._value("", record.body)}')
+        body = "" if record.body is None else self._value("", record.body)
+        if body:
+            out.append(f',"body":{body}')
         out.append(self._listed_attributes(record.attributes, record.dropped_attributes))
         span = record.span
         if span is not None:
