@@ -349,6 +349,16 @@ def test_all_problems_are_counted_at_once(tmp_path: Path) -> None:
     assert "2: unknown key 'a' in [telemetry] (and 2 more)" in refusal(text, tmp_path)
 
 
+def test_a_second_problem_is_counted_too(tmp_path: Path) -> None:
+    assert "(and 1 more)" in refusal("[telemetry]\na = 1\nb = 2\n", tmp_path)
+
+
+def test_the_longest_file_is_read(tmp_path: Path) -> None:
+    text = "[telemetry]\nenabled = false\n"
+    text += "#" * (config_file.FILE_BYTES_MAX - len(text))
+    assert not load(text, tmp_path).enabled
+
+
 def test_credentials_in_the_endpoint_are_refused_and_not_repeated(tmp_path: Path) -> None:
     secret = "hun" + "ter2"
     shown = refusal(f'[upload]\nendpoint = "https://me:{secret}@host/"\n', tmp_path)
@@ -685,6 +695,16 @@ def test_a_broken_file_is_not_edited(broken: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"not TOML|must be a table"):
         edit_config(str(path), "telemetry.enabled", value=True)
     assert path.read_text(encoding="utf-8") == broken
+
+
+def test_an_edit_that_cannot_be_verified_is_not_made(tmp_path: Path) -> None:
+    """NaN differs from itself, so nobody could say that only one key changed."""
+    path = tmp_path / "telemetry.toml"
+    path.write_text("[sampling]\nratio = nan\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match="without changing more") as caught:
+        edit_config(str(path), "telemetry.enabled", value=True)
+    assert caught.value.hint == "set telemetry.enabled by hand"
+    assert path.read_text(encoding="utf-8") == "[sampling]\nratio = nan\n"
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
