@@ -275,14 +275,16 @@ class Pipeline:
         if due:
             self._write_health(now_ns)
 
-    def _write(self, signal: str, records: list[Any], encode: Callable[..., Any]) -> None:
-        """Encode and append one chunk; a record that cannot be encoded goes alone."""
+    def _write(
+        self, signal: str, records: list[Any], encode: Callable[..., Any], *, mended: bool = False
+    ) -> None:
+        """Encode and append one chunk; if that fails, each record by itself, mended."""
         try:
             data, sketch = encode(records)
         except Exception as error:
-            if len(records) > 1:
+            if not mended:
                 for record in records:
-                    self._write(signal, [_repaired(record)], encode)
+                    self._write(signal, [_mended(record)], encode, mended=True)
                 return
             recorder.drop(signal, "unencodable")
             self._internal(error, "encode")
@@ -436,7 +438,7 @@ def resource_of(config: Config) -> Resource:
     )
 
 
-def _repaired(record: Any) -> Any:
+def _mended(record: Any) -> Any:
     """Mend what the hot path does not look at: names and keys that are no text."""
     if isinstance(record, Span):
         record.name = plain_key(record.name)

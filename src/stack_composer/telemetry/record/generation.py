@@ -2,22 +2,40 @@
 
 from __future__ import annotations
 
-from stack_composer.telemetry.record import recorder, span as spans
-from stack_composer.telemetry.record.span import OFF, OffSpan, Span
+from time import time_ns
+
+from stack_composer.telemetry.record import recorder
+from stack_composer.telemetry.record.span import OFF, OffSpan, QuietSpan, Span, current, make
 from stack_composer.telemetry.values import plain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Self
 
 NAME = "stack.generation"
+
+
+class GenerationSpan(Span):
+    """A span that begins a trace of its own, whatever is current."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> Self:
+        if recorder.span_class is not Span:
+            from stack_composer.telemetry.record.sampling import decide
+
+            if not decide(self, None):
+                self.__class__ = QuietSpan  # type: ignore[assignment]  # the same layout
+        self.parent = None
+        self._token = current.set(self)
+        self.start_ns = time_ns()
+        return self
 
 
 def generation_span(project_id: object, brief: str | None, attributes: dict[str, Any]) -> Span:
     """Make the span; see ``api.generation``."""
     recorder.begin()
-    kind = recorder.span_class or Span
-    if kind is OffSpan:
+    if recorder.span_class is OffSpan:
         return OFF
     found: dict[str, Any] = {}
     if project_id is not None:
@@ -26,5 +44,5 @@ def generation_span(project_id: object, brief: str | None, attributes: dict[str,
     if brief is not None:
         found["stack.brief.length"] = len(brief)
     found.update(attributes)
-    span: Span = spans.make(kind, NAME, found)
+    span: Span = make(GenerationSpan, NAME, found)
     return span

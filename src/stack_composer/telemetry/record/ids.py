@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from threading import Lock
 
-from stack_composer.telemetry.model import SpanRecord
+from stack_composer.telemetry.model import RemoteParent, SpanRecord
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,6 +46,14 @@ def identify(span: SpanRecord) -> tuple[str, str]:
         if span_id is None:
             span_id = span.span_id = new_span_id()
         return trace_id, span_id
+
+
+def origin_of(span: SpanRecord) -> RemoteParent | None:
+    """Find the parent in another process that the trace of ``span`` came from, if any."""
+    at: object = span.parent
+    while isinstance(at, SpanRecord):
+        at = at.parent
+    return at  # type: ignore[return-value]  # all that a chain can end with
 
 
 def identify_all(spans: list[SpanRecord]) -> None:

@@ -18,7 +18,7 @@ from time import time_ns
 
 from stack_composer.telemetry.model import Event, Link, RemoteParent, SpanDetails, SpanRecord
 from stack_composer.telemetry.record import recorder
-from stack_composer.telemetry.record.ids import identify
+from stack_composer.telemetry.record.ids import identify, origin_of
 from stack_composer.telemetry.values import copy_attributes, plain, plain_key, settle
 
 TYPE_CHECKING = False
@@ -28,13 +28,15 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any, Self
 
-    from opentelemetry.trace import SpanContext
+    from opentelemetry.trace import SpanContext, SpanKind
 
 
 class Attached:
     """An OpenTelemetry context that was attached, and the span that it holds."""
 
     __slots__ = ("context", "parent")
+    sampled = False
+    """So that one look at what is current tells a span from anything that needs care."""
 
     def __init__(
         self, context: Mapping[str, object], parent: SpanRecord | RemoteParent | None
@@ -53,6 +55,9 @@ events_max = 128
 links_max = 128
 attributes_max = 128
 """Bounds of one span (OTEL_SPAN_*_LIMIT); beyond, the newest is dropped and counted."""
+event_attributes_max = 128
+link_attributes_max = 128
+"""Bounds of one event and one link (OTEL_EVENT_..., OTEL_LINK_ATTRIBUTE_COUNT_LIMIT)."""
 
 ignore_parent_flag = False
 """True for the sampler ``always_on``, which records below an unsampled parent too."""
@@ -72,7 +77,7 @@ class Span(SpanRecord):
 
     def __enter__(self) -> Self:
         parent = _get()
-        if parent is not None and type(parent) is not Span:
+        if parent is not None and not parent.sampled:
             parent = self._join(parent)
         self.parent = parent
         self._token = _set(self)
@@ -132,9 +137,17 @@ class Span(SpanRecord):
             sampled = parent.sampled
         if not sampled:
             self.__class__ = QuietSpan
+            self.end_ns = 1  # so that nothing said to it is kept
         return parent  # type: ignore[no-any-return]
 
     # -- OpenTelemetry's Span ---------------------------------------------------
+
+    @property
+    def kind(self) -> SpanKind:
+        """The kind; no method of the API, but HTTP instrumentations ask for it."""
+        from opentelemetry.trace import SpanKind
+
+        return SpanKind(self.details.kind - 1 if self.details is not None else 0)
 
     def is_recording(self) -> bool:
         """Tell whether what is said to this span is still recorded."""
@@ -176,21 +189,26 @@ class Span(SpanRecord):
         if len(details.events) >= events_max:
             details.dropped_events += 1
             return
-        copied = copy_attributes(attributes) if attributes else None
-        details.events.append(Event(plain_key(name), timestamp or time_ns(), copied))
+        copied, cut = _bounded(attributes, event_attributes_max)
+        time_unix_ns = moment(timestamp) if timestamp else time_ns()
+        details.events.append(Event(plain_key(name), time_unix_ns, copied, cut))
 
     def add_link(self, context: SpanContext, attributes: Mapping[str, Any] | None = None) -> None:
         """Point to another span. A link without valid ids or content is left out."""
         if self.end_ns:
             return
-        if not (context.is_valid or attributes or context.trace_state):
+        try:
+            if not (context.is_valid or attributes or context.trace_state):
+                return
+            target = remote_parent(context)
+        except Exception:
+            recorder.fault("link")  # no SpanContext, or not a whole one
             return
         details = self._rich()
         if len(details.links) >= links_max:
             details.dropped_links += 1
             return
-        copied = copy_attributes(attributes) if attributes else None
-        details.links.append(Link(remote_parent(context), copied))
+        details.links.append(Link(target, *_bounded(attributes, link_attributes_max)))
 
     def update_name(self, name: str) -> None:
         """Rename the span."""
@@ -204,7 +222,7 @@ class Span(SpanRecord):
         (OpenTelemetry's API specification, "Set Status").
         """
         code = getattr(status, "status_code", status)
-        text = getattr(status, "description", None) or description or ""
+        text = (description if code is status else getattr(status, "description", "")) or ""
         number = getattr(code, "value", code)
         if self.end_ns or number not in (1, 2):
             return
@@ -235,7 +253,7 @@ class Span(SpanRecord):
         """End the span, now or at ``end_time`` (Unix nanoseconds); a second end is ignored."""
         if self.end_ns or not self.start_ns:
             return
-        self.end_ns = end_time or time_ns()
+        self.end_ns = moment(end_time) if end_time else time_ns()
         self._base = _ENDED_INSIDE
         if self.sampled:
             recorder.crowded("traces", recorder.spans, self)
@@ -270,6 +288,9 @@ class QuietSpan(Span):
     def __exit__(self, *_: object) -> None:
         self.leave()
         self.end_ns = 1
+        # Nobody will write it, so nobody would release it either.
+        identify(self)
+        release([self])
 
     def is_recording(self) -> bool:
         """Tell that nothing said to this span is recorded."""
@@ -322,12 +343,15 @@ def release(written: list[Any]) -> None:
     that ever was.
     """
     for span in written:
-        if span.parent is not None:
+        parent = span.parent
+        if parent is not None:
             if getattr(span, "_base", None) is not _ENDED_INSIDE:
                 # Read before the chain is cut: baggage stays for tasks that go on.
                 span._base = base_of(span)
                 span._token = None
-            span.parent = None
+            if type(parent) is not RemoteParent:
+                # What a living child can still need of its ancestors' past.
+                span.parent = origin_of(parent)
 
 
 _ENDED_INSIDE = Attached({}, None)
@@ -336,6 +360,31 @@ _ENDED_INSIDE = Attached({}, None)
 OFF: OffSpan = make(OffSpan, "", None)
 OFF.parent = None
 OFF.end_ns = 1  # ended, so that nothing said to it is kept
+
+
+def moment(given: Any) -> int:
+    """Give a time that a caller passed as Unix nanoseconds; now, if it is none."""
+    try:
+        time_unix_ns = int(given)
+    except (TypeError, ValueError, OverflowError):
+        return time_ns()
+    return time_unix_ns if 0 < time_unix_ns < _TIME_NS_END else time_ns()
+
+
+_TIME_NS_END = 1 << 63
+
+
+def _bounded(
+    attributes: Mapping[str, Any] | None, count_max: int
+) -> tuple[dict[str, Any] | None, int]:
+    """Copy ``attributes`` up to a number of them; tell how many were left out."""
+    if not attributes:
+        return None, 0
+    copied = copy_attributes(attributes)
+    over = len(copied) - count_max
+    if over <= 0:
+        return copied, 0
+    return dict(list(copied.items())[:count_max]), over
 
 
 def remote_parent(context: SpanContext) -> RemoteParent:
