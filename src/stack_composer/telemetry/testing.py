@@ -1,0 +1,279 @@
+"""For tests of programs that record: see what was recorded, without any file.
+
+``capture`` puts a pipeline of its own in the place of the process's. It is the real
+one, with guard and encoder; only the end differs, where lines stay in memory. So what
+a test sees is what a bundle would hold. The pipeline that was there pauses, and goes
+on afterwards as if nothing had happened.
+
+Nothing outside the test has a say: no configuration file, no environment, and the
+salt of hashed ids is a fixed one, so that the same id gives the same hash each time.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from stack_composer.telemetry import config as configuration
+from stack_composer.telemetry import pipeline
+from stack_composer.telemetry.record import instruments, recorder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from stack_composer.telemetry.captured import (
+        CapturedLog,
+        CapturedMetric,
+        CapturedSpan,
+        Records,
+    )
+    from stack_composer.telemetry.config import Config
+    from stack_composer.telemetry.store.encode import Encoder
+    from stack_composer.telemetry.store.sketch import Sketch
+
+pytest_plugins = ["stack_composer.telemetry.pytest_plugin"]
+"""pytest loads this module by its entry point, and the fixture from there. Apart,
+since ``capture`` serves any test runner and must not import pytest."""
+
+SALT = b"the salt of captured records....!"
+"""Not a secret: what it hashes never leaves the memory of a test."""
+
+_NOWHERE = os.path.join(os.devnull, "telemetry.toml")
+"""A file that cannot be there, so that the user's own configuration is not read."""
+
+
+class Captured:
+    """What was recorded since ``capture`` began, after the guard; grows until it ends."""
+
+    def __init__(self) -> None:
+        self._memory = _Memory()
+        self._redacted: dict[tuple[str, str], int] = {}
+        self._dropped: dict[tuple[str, str], int] = {}
+        self._faults: dict[str, int] = {}
+
+    @property
+    def spans(self) -> Records[CapturedSpan]:
+        """The finished spans, in the order in which they ended."""
+        from stack_composer.telemetry import captured
+
+        return captured.spans_of(self.lines("traces"))
+
+    @property
+    def metrics(self) -> Records[CapturedMetric]:
+        """The data points, each instrument's since the last look at it."""
+        from stack_composer.telemetry import captured
+
+        return captured.metrics_of(self.lines("metrics"))
+
+    @property
+    def logs(self) -> Records[CapturedLog]:
+        """The log records."""
+        from stack_composer.telemetry import captured
+
+        return captured.logs_of(self.lines("logs"))
+
+    @property
+    def redacted(self) -> dict[tuple[str, str], int]:
+        """How often each rule changed a value, by (rule, action)."""
+        self._take()
+        return dict(self._redacted)
+
+    @property
+    def dropped(self) -> dict[tuple[str, str], int]:
+        """How many records were lost, by (signal, reason)."""
+        self._take()
+        return dict(self._dropped)
+
+    @property
+    def faults(self) -> dict[str, int]:
+        """How often the package's own code failed, by place; a bug if not empty."""
+        self._take()
+        return dict(self._faults)
+
+    def lines(self, signal: str) -> list[bytes]:
+        """Give the OTLP JSON lines of "traces", "metrics" or "logs", as a bundle has them."""
+        self._take()
+        return list(self._memory.lines[signal])
+
+    def _take(self) -> None:
+        """Have written what waits in the buffers, as long as they are ours."""
+        running = pipeline._pipeline
+        if isinstance(running, _CapturingPipeline) and running.captured is self:
+            running.take()
+
+
+@contextmanager
+def capture(
+    *, on_internal_error: Callable[[Exception], None] | None = None, **options: Any
+) -> Iterator[Captured]:
+    """Capture all that this process records inside the block, on every thread.
+
+    May be nested, also inside a program that has called ``configure`` and records for
+    real: the innermost block gets the records, and afterwards all is as before.
+    ``configure`` and ``shutdown`` inside of the block act within it, and write no file.
+
+    Args:
+        on_internal_error: Called with each exception of the package's own code.
+        **options: As of ``configure``; the defaults stand for what is not given,
+            whatever the environment and the configuration file say.
+
+    Raises:
+        ConfigError: An unknown option or a value that it refuses.
+    """
+    captured = Captured()
+    outer = _Outer()
+
+    def make(given: dict[str, Any], on_error: Any) -> _CapturingPipeline:
+        return _CapturingPipeline(captured, {**options, **given}, on_error or on_internal_error)
+
+    make({}, None)  # raises now if it must, while nothing has changed yet
+    with pipeline._lock:
+        outer.set_aside()
+        begun = make({}, None)
+        # In the module's dict, for only a capture may exchange what a module defines.
+        vars(pipeline).update(Pipeline=make, _options={}, _stopped=False, _pipeline=begun)
+        begun.start()
+    try:
+        try:
+            yield captured
+        finally:
+            captured._take()
+    finally:
+        # Whatever on_internal_error raises: the next test finds what this one found.
+        with pipeline._lock:
+            outer.put_back()
+
+
+class _CapturingPipeline(pipeline.Pipeline):
+    """A pipeline without thread and without files; whoever looks does the work."""
+
+    def __init__(self, captured: Captured, options: dict[str, Any], on_internal_error: Any) -> None:
+        self.captured = captured
+        places = {"directory": os.devnull, "config_path": _NOWHERE}
+        super().__init__({**options, **places}, on_internal_error)
+
+    def _use(self, _config: Config) -> None:
+        # Once more, without the environment that the base class has read.
+        super()._use(configuration.load_config(self._options, environ={}))
+
+    def _reload(self) -> None:
+        """Follow no file."""
+
+    def start(self) -> None:
+        """Have a crowded buffer emptied by the thread that fills it."""
+        recorder.wake = self.wake
+        recorder.wake_at = recorder.WAKE_AT
+
+    def wake(self) -> None:
+        """Take a turn, unless another thread is at it."""
+        if self._turn_lock.acquire(blocking=False):
+            try:
+                self._take_all(last=False)
+            finally:
+                self._turn_lock.release()
+
+    def take(self) -> None:
+        """Write all that was recorded so far."""
+        with self._turn_lock:
+            self._take_all(last=True)
+
+    def _outputs(self) -> tuple[Encoder, list[pipeline.Exporter]]:
+        if self._encoder is None:
+            self._guard = _guard(self.config)
+            self._encoder = pipeline._encoder(self.config, self._guard)
+            self._exporters = [self.captured._memory]
+        return self._encoder, self._exporters
+
+    def _write_health(self, _now_ns: int) -> None:
+        """Tell the test, instead of adding metrics that it did not record."""
+        captured = self.captured
+        captured._dropped = dict(recorder.dropped)
+        captured._faults = dict(recorder.faults)
+        if self._guard is not None:
+            captured._redacted = dict(self._guard.counts)
+            if self._guard.faults:
+                captured._faults["guard"] = self._guard.faults
+
+
+class _Memory:
+    """An exporter that keeps the lines."""
+
+    def __init__(self) -> None:
+        self.lines: dict[str, list[bytes]] = {"traces": [], "metrics": [], "logs": []}
+
+    def append(self, signal: str, data: bytes, _sketch: Sketch) -> None:
+        """Keep lines; the sketch says nothing that they do not say."""
+        self.lines[signal].extend(data.splitlines(keepends=True))
+
+    def tick(self) -> None:
+        """Have nothing to do."""
+
+    def flush(self) -> str:
+        """Say that it went nowhere."""
+        return os.devnull
+
+    def close(self) -> None:
+        """Keep what there is."""
+
+    def abandon(self) -> None:
+        """Keep what there is: a child's records go to the child's own copy."""
+
+
+class _Outer:
+    """What was in force before a capture: the process's pipeline, or an outer capture's."""
+
+    _PIPELINE = ("Pipeline", "_options", "_on_internal_error", "_stopped", "_pipeline")
+    _RECORDER = ("recording", "span_class", "wake", "wake_at", "buffered_max")
+
+    def set_aside(self) -> None:
+        """Let the pipeline write what was recorded so far, and pause it."""
+        self._running = pipeline._pipeline
+        if self._running is not None:
+            # Held until put_back: the writer's thread waits, and drains no buffer.
+            self._running._turn_lock.acquire()
+            self._running._turn()
+        self._pipeline = {name: vars(pipeline)[name] for name in self._PIPELINE}
+        self._recorder = {name: vars(recorder)[name] for name in self._RECORDER}
+        self._tallies = recorder.dropped, recorder.faults
+        recorder.dropped, recorder.faults = {}, {}
+        self._series = _exchange_series({})
+
+    def put_back(self) -> None:
+        """Go on as before."""
+        vars(pipeline).update(self._pipeline)
+        recorder.dropped, recorder.faults = self._tallies
+        _exchange_series(self._series)
+        if self._running is not None:
+            # Limits, sampler and temporality lie in several modules; this sets them.
+            self._running._use(self._running.config)
+        vars(recorder).update(self._recorder)
+        if self._running is not None:
+            self._running._turn_lock.release()
+
+
+def _exchange_series(
+    series: dict[instruments.Instrument, dict[Any, Any]],
+) -> dict[instruments.Instrument, dict[Any, Any]]:
+    """Give every instrument other series, or empty ones; return what it had."""
+    with instruments._lock:
+        all_of_them = list(instruments._instruments.values())
+    instruments.drain()
+    before = {instrument: instrument._series for instrument in all_of_them}
+    for instrument in all_of_them:
+        instrument._series = series.get(instrument, {})
+    return before
+
+
+def _guard(config: Config) -> Any:
+    from stack_composer.telemetry.guard.engine import Guard
+    from stack_composer.telemetry.guard.policy import Policy
+
+    return Guard(
+        Policy(
+            profile=config.profile,
+            identifiers=config.identifiers,
+            salt=SALT,
+            record_content=config.record_content,
+        )
+    )
