@@ -29,16 +29,17 @@ def main(folder: str, constraints: str) -> int:
     except subprocess.CalledProcessError as error:
         return complain(
             f"{error.cmd[0]} failed with exit code {error.returncode}",
-            "its own message stands above; 'make clean' begins anew",
+            "its message may stand above; Debian needs python3-venv; 'make clean' begins anew",
         )
     return 0
 
 
 def hand_over(folder: str, constraints: str) -> int:
     """Let a newer Python on the path do it."""
-    for name in NAMES:
-        python = shutil.which(name)
-        if python:
+    check = f"import sys; sys.exit(sys.version_info < {OLDEST})"
+    for python in filter(None, map(shutil.which, NAMES)):
+        # A name on the path may be a version manager's, with no such version behind it.
+        if subprocess.call([python, "-c", check], stderr=subprocess.DEVNULL) == 0:
             return subprocess.call([python, os.path.abspath(__file__), folder, constraints])
     return complain(
         f"Python 3.11 or newer is needed, this is {sys.version.split()[0]}",
@@ -48,8 +49,14 @@ def hand_over(folder: str, constraints: str) -> int:
 
 def make_folder(folder: str) -> None:
     """Create the environment, with pip unless uv will do the installing."""
-    if not os.path.exists(python_of(folder)):
+    if os.path.exists(python_of(folder)):
+        return
+    try:
         venv.create(folder, with_pip=shutil.which("uv") is None)
+    except subprocess.CalledProcessError:
+        # Half an environment would pass for a whole one the next time.
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def install(folder: str, constraints: str) -> None:
