@@ -1,0 +1,258 @@
+"""What ``doctor`` looks at. Each check returns what it found wrong, and touches nothing.
+
+A check answers for one thing and does not assume that another passed: the folder may
+be missing, the configuration broken, and each still gets its own finding.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from stack_composer.telemetry import effects
+from stack_composer.telemetry.errors import StoreError, TelemetryError
+from stack_composer.telemetry.query.aggregate import Summary
+from stack_composer.telemetry.query.collect import collect
+from stack_composer.telemetry.store import names, reader
+from stack_composer.telemetry.store.recover import plan_recovery
+from stack_composer.telemetry.store.retention import is_being_written
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from stack_composer.telemetry.store.reader import BundleInfo
+
+LOSSES_SINCE_NS = 7 * 86_400 * 1_000_000_000
+"""Losses are findings for a week; then they are history, which ``stats`` still shows."""
+
+NAMED_MAX = 5
+
+REPAIR = "stack-composer telemetry doctor --repair"
+
+_DAMAGE = ("damaged_frame", "truncated", "too_large", "line_too_long")
+
+
+class Finding:
+    """Something wrong.
+
+    Attributes:
+        check: Which check found it.
+        what: What is wrong, where, how big; never recorded content.
+        mend: The command or edit that puts it right.
+        is_repairable: Whether ``doctor --repair`` does it.
+    """
+
+    __slots__ = ("check", "is_repairable", "mend", "what")
+
+    def __init__(self, check: str, what: str, mend: str, *, is_repairable: bool = False) -> None:
+        self.check = check
+        self.what = what
+        self.mend = mend
+        self.is_repairable = is_repairable
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the finding for ``--json``."""
+        return {name: getattr(self, name) for name in ("check", "what", "mend", "is_repairable")}
+
+
+def check_configuration() -> list[Finding]:
+    """The file can be read, and nothing of the environment is ignored."""
+    from stack_composer.telemetry.config import load_config
+
+    try:
+        warnings = load_config().warnings
+    except TelemetryError as error:
+        return [Finding("configuration", str(error), error.hint)]
+    return [
+        Finding("configuration", warning, "correct the setting or take it away")
+        for warning in warnings
+    ]
+
+
+def check_folder(directory: str) -> list[Finding]:
+    """The folder is a real one, of this user, and closed to others."""
+    if not os.path.lexists(directory):
+        return []
+    try:
+        reader.list_bundles(directory)
+    except TelemetryError as error:
+        return [Finding("folder", str(error), error.hint or f"look at {directory}")]
+    found = loose_mode(directory, 0o700)
+    if not found:
+        return []
+    what = f"{directory} has mode {found}: others can see into it"
+    return [Finding("folder", what, REPAIR, is_repairable=True)]
+
+
+def check_modes(directory: str) -> list[Finding]:
+    """No file of ours can be read by others."""
+    loose = loose_files(directory)
+    if not loose:
+        return []
+    what = f"{_counted(len(loose), 'file')} can be read by others: {_named(loose)}"
+    return [Finding("modes", what, REPAIR, is_repairable=True)]
+
+
+def loose_files(directory: str) -> list[str]:
+    """Return names of our files that allow group or others anything."""
+    listing = reader.list_bundles(directory)
+    ours = []
+    for bundle in listing.bundles:
+        ours.append(os.path.basename(bundle.path))
+        if bundle.sketch_bytes:
+            ours.append(names.sketch_name(bundle.stem, bundle.signal))
+    return [name for name in ours if loose_mode(os.path.join(directory, name), 0o600)]
+
+
+def loose_mode(path: str, wanted: int) -> str:
+    """Return the mode as digits if it allows more than ``wanted``, otherwise ""."""
+    if os.name == "nt":
+        return ""  # There the user's profile folder keeps others out.
+    try:
+        mode = stat.S_IMODE(os.lstat(path).st_mode)
+    except FileNotFoundError:
+        return ""  # Sealed or purged meanwhile.
+    return f"{mode:04o}" if mode & ~wanted & 0o077 else ""
+
+
+def check_foreign(directory: str) -> list[Finding]:
+    """Nothing else lies in the folder."""
+    listing = reader.list_bundles(directory)
+    if not listing.foreign:
+        return []
+    what = (
+        f"{_counted(len(listing.foreign), 'entry', 'entries')} in {directory} not made by us,"
+        f" never read and never purged: {_named(listing.foreign)}"
+    )
+    return [Finding("foreign", what, "move them elsewhere")]
+
+
+def check_leftovers(directory: str) -> list[Finding]:
+    """No half-made files of a process that died while sealing."""
+    if not os.path.isdir(directory):
+        return []
+    leftover = plan_recovery(os.listdir(directory)).leftover
+    if not leftover:
+        return []
+    what = f"{_counted(len(leftover), 'leftover file')} of an interrupted seal: {_named(leftover)}"
+    return [Finding("leftovers", what, REPAIR, is_repairable=True)]
+
+
+def check_bundles(directory: str, *, progress: Callable[[int, int], None]) -> list[Finding]:
+    """Every bundle can be read to its end, and every line is OTLP.
+
+    Args:
+        directory: The folder.
+        progress: Called before each bundle with how many are done, of how many.
+    """
+    bundles = reader.list_bundles(directory).bundles
+    findings: list[Finding] = []
+    for done, bundle in enumerate(bundles):
+        progress(done, len(bundles))
+        try:
+            findings += _check_bundle(bundle)
+        except StoreError as error:
+            findings.append(Finding("bundles", str(error), error.hint or "look at the file"))
+    progress(len(bundles), len(bundles))
+    return findings
+
+
+def _check_bundle(bundle: BundleInfo) -> Iterator[Finding]:
+    name = os.path.basename(bundle.path)
+    sidecar = reader.read_sidecar(bundle)
+    if sidecar is not None:
+        # Its lines were decoded when it was sealed; reading it finds damage since.
+        odd: Counter[str] = Counter()
+        for _ in reader.read_lines(bundle, odd):
+            pass
+        refused = sidecar.refused_lines
+    else:
+        found = collect([bundle])
+        odd, refused = found.oddities, found.refusals.count
+    for kind in _DAMAGE:
+        if odd[kind]:
+            mend = "the rest is still read; 'stack-composer telemetry purge' deletes it in time"
+            yield Finding("bundles", f"{name}: {reader.ODDITIES[kind]}", mend)
+    if odd["torn_tail"] and not is_being_written(bundle):
+        what = f"{name}: ends without a newline, its writer died; whole lines are kept"
+        yield Finding("bundles", what, REPAIR, is_repairable=not bundle.sealed)
+    if refused:
+        what = f"{name}: {_counted(refused, 'line')} that are no OTLP"
+        yield Finding("bundles", what, "they are kept and left out of every answer")
+    if bundle.sealed and sidecar is None and not odd.total():
+        what = f"{name}: no sidecar, or one that does not match; stats decodes the bundle"
+        yield Finding("bundles", what, "none is needed; it is only slower")
+
+
+def check_losses(directory: str) -> list[Finding]:
+    """The pipeline lost nothing and failed nowhere in the last week."""
+    bundles: Sequence[BundleInfo] = [
+        bundle for bundle in reader.list_bundles(directory).bundles if bundle.signal == "metrics"
+    ]
+    now_ns = effects.wall_ns()
+    since_ns = max(now_ns - LOSSES_SINCE_NS, 0)
+    summary = Summary(
+        collect(bundles, since_ns=since_ns).sketch, since_ns=since_ns, until_ns=now_ns
+    )
+    findings = []
+    if summary.dropped:
+        what = f"records were dropped in the last 7 days: {_listed(summary.dropped)}"
+        findings.append(Finding("losses", what, _mend_drops(summary.dropped)))
+    if summary.faults:
+        what = f"our own code failed in the last 7 days: {_listed(summary.faults)}"
+        findings.append(Finding("losses", what, "please report it with these names and counts"))
+    return findings
+
+
+def _mend_drops(dropped: dict[str, int]) -> str:
+    if any("full" in reason or "buffer" in reason for reason in dropped):
+        return "raise store.buffered_records_max in the configuration, or record less"
+    return "see docs/configuration.md for the limits, and check the free space"
+
+
+def check_environment() -> list[Finding]:
+    """The fast engine is there, and the means to compress."""
+    findings = []
+    if not _imports("re2"):
+        findings.append(
+            Finding(
+                "environment",
+                "google-re2 is missing: redaction is slower",
+                "pip install google-re2",
+            )
+        )
+    if not _imports("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"):
+        findings.append(
+            Finding(
+                "environment",
+                "zstd is missing: bundles are neither sealed nor read when sealed",
+                "pip install backports.zstd",
+            )
+        )
+    return findings
+
+
+def _imports(module: str) -> bool:
+    import importlib
+
+    try:
+        importlib.import_module(module)
+    except ImportError:
+        return False
+    return True
+
+
+def _named(some: Sequence[str]) -> str:
+    more = len(some) - NAMED_MAX
+    return ", ".join(some[:NAMED_MAX]) + (f" and {more:,} more" if more > 0 else "")
+
+
+def _counted(count: int, one: str, many: str = "") -> str:
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def _listed(counts: dict[str, int]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in counts.items())

@@ -1,0 +1,96 @@
+"""The tree of commands: names, one line each, and where their code is.
+
+It is data, so that the help of a group, the dispatch, the completion scripts and
+docs/cli.md are all read from the one table, and a command's module is imported
+only when that command runs.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import TypeAlias
+
+    Node: TypeAlias = "Command | Group"
+
+PROGRAM = "stack-composer"
+
+
+class Command:
+    """A leaf of the tree.
+
+    ``module`` below cli/ has ``add_arguments(parser)``, ``run(args)`` and
+    ``JSON_KEYS``, which says what ``--json`` prints.
+    """
+
+    __slots__ = ("module", "summary")
+
+    def __init__(self, module: str, summary: str) -> None:
+        self.module = module
+        self.summary = summary
+
+
+class Group:
+    """A command that only has commands of its own."""
+
+    __slots__ = ("children", "summary")
+
+    def __init__(self, summary: str, children: dict[str, Node]) -> None:
+        self.summary = summary
+        self.children = children
+
+
+STATS = Command("stats", "what happened: counts, rates, errors and percentiles by name")
+
+ROOT = Group(
+    "See what your programs did, on your own computer.",
+    {
+        "stats": STATS,
+        "telemetry": Group(
+            "look at, keep and delete what was recorded",
+            {
+                "stats": STATS,
+                "status": Command("status", "what is recorded now, why, and where it is kept"),
+                "show": Command(
+                    "show", "print spans, metrics and logs, as a tree, records or OTLP"
+                ),
+                "tail": Command("tail", "print the newest records; -f goes on as they arrive"),
+                "purge": Command("purge", "delete old bundles, after showing which"),
+                "enable": Command("enable", "record from now on"),
+                "disable": Command("disable", "stop recording; what is there stays"),
+                "config": Group(
+                    "look at the configuration",
+                    {
+                        "show": Command("config_show", "print the configuration in effect"),
+                        "check": Command("config_check", "check a configuration file"),
+                        "path": Command("config_path", "print where the configuration file is"),
+                    },
+                ),
+                "guard": Group(
+                    "look at the redaction",
+                    {
+                        "test": Command("guard_test", "show what the guard makes of texts"),
+                    },
+                ),
+                "doctor": Command("doctor", "look for damage and misconfiguration, and mend it"),
+            },
+        ),
+        "run": Command("run", "run a program, under --gdpr without recording"),
+        "completion": Command("completion", "print a completion script for a shell"),
+    },
+)
+
+TOP_OPTIONS = {
+    "--gdpr": "record nothing, in this program and in those it runs",
+    "--version": "print the version",
+    "--help": "print this help",
+}
+
+
+def walk(node: Node = ROOT, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Node]]:
+    """Yield every node below ``node`` with its path, itself first, in table order."""
+    yield path, node
+    if isinstance(node, Group):
+        for name, child in node.children.items():
+            yield from walk(child, (*path, name))

@@ -1,0 +1,177 @@
+"""Delete bundles, after showing which; those being written always stay.
+
+Without an option: what the retention settings say, at once instead of at the next
+opportunity (older than local_retention_days, and the oldest beyond kept_bytes_max).
+--all deletes every closed bundle, --older-than what is older.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from stack_composer.telemetry import effects
+from stack_composer.telemetry.cli import output, places
+from stack_composer.telemetry.cli.parser import UsageError, add_folder
+from stack_composer.telemetry.query.duration import age_text, parse_duration_ns, utc_text
+from stack_composer.telemetry.store.reader import list_bundles
+from stack_composer.telemetry.store.retention import (
+    PurgePlan,
+    apply_purge,
+    closed_bundles,
+    plan_purge,
+    size_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from stack_composer.telemetry.store.reader import BundleInfo
+
+BUNDLES_SHOWN_MAX = 10
+
+JSON_KEYS = {
+    "directory": "the folder",
+    "dry_run": "whether nothing was touched on purpose",
+    "delete": "the plan, oldest first: path, bytes (sidecar included) and created of each bundle",
+    "deleted": "how many bundles were deleted",
+    "deleted_bytes": "how much room that gave back",
+    "kept": "how many bundles stay, those being written included",
+    "kept_bytes": "their size",
+    "in_use": "bundles that a process writes: left alone",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What to delete, and whether to ask."""
+    parser.epilog = "exit code: 0; 1 also when you answer no; 2 when nobody can be asked"
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument(
+        "--older-than", metavar="AGE", help="delete what is at least this old: 12h, 30d, 2w"
+    )
+    what.add_argument("--all", action="store_true", help="delete every closed bundle")
+    parser.add_argument("--dry-run", action="store_true", help="show the plan and touch nothing")
+    parser.add_argument("-y", "--yes", action="store_true", help="do not ask")
+    add_folder(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Plan, show, ask, delete."""
+    now_ns = effects.wall_ns()
+    older_than_ns = None if args.older_than is None else parse_duration_ns(args.older_than)
+    folder = places.folder_of(args)
+    listed = list_bundles(folder).bundles
+    closed = closed_bundles(listed)
+    in_use = [bundle for bundle in listed if bundle not in closed]
+    plan, why = _plan(args, closed, older_than_ns, now_ns)
+    if not args.json:
+        _print_plan(plan, in_use, why, now_ns)
+    is_applied = bool(plan.delete) and not args.dry_run
+    if is_applied and not args.yes and not _agreed(args, plan):
+        output.note("nothing was deleted")
+        return 1
+    _apply(args, folder, plan, in_use, is_applied=is_applied)
+    return 0
+
+
+def _plan(
+    args: argparse.Namespace, closed: list[BundleInfo], older_than_ns: int | None, now_ns: int
+) -> tuple[PurgePlan, str]:
+    """Return the plan, and in words what it goes by."""
+    if args.all:
+        return _everything(closed, []), "all that is closed"
+    if older_than_ns is not None:
+        # Ages finer than plan_purge's days: choose here, and have all of it deleted.
+        old = [b for b in closed if now_ns - b.created_ns >= older_than_ns]
+        return _everything(old, [b for b in closed if b not in old]), f"{args.older_than} or older"
+    config = places.load(args)
+    plan = plan_purge(
+        closed,
+        now_ns=now_ns,
+        keep_days=config.local_retention_days,
+        kept_bytes_max=config.kept_bytes_max,
+    )
+    room = output.bytes_text(config.kept_bytes_max)
+    return plan, f"{config.local_retention_days} days or older, or beyond {room} in all"
+
+
+def _everything(delete: Sequence[BundleInfo], keep: Sequence[BundleInfo]) -> PurgePlan:
+    plan = plan_purge(delete, now_ns=0, keep_days=0, kept_bytes_max=0)
+    return PurgePlan(plan.delete, tuple(keep))
+
+
+def _print_plan(plan: PurgePlan, in_use: Sequence[BundleInfo], why: str, now_ns: int) -> None:
+    if not plan.delete:
+        output.say(f"nothing to delete: no closed bundle is {why}")
+        if plan.keep:
+            size = output.bytes_text(plan.kept_bytes)
+            output.say(f"'purge --all' would delete {_bundles(plan.keep)} ({size})")
+    else:
+        output.say(f"to delete ({why}):")
+        rows = [
+            (bundle.path, output.bytes_text(size_of(bundle)), age_text(now_ns - bundle.created_ns))
+            for bundle in plan.delete[:BUNDLES_SHOWN_MAX]
+        ]
+        output.table(("bundle", "size", "age"), rows)
+        more = len(plan.delete) - BUNDLES_SHOWN_MAX
+        if more > 0:
+            output.say(f"and {more:,} newer")
+        size = output.bytes_text(plan.deleted_bytes)
+        output.say(f"{_bundles(plan.delete)}, {size}; {_bundles(plan.keep)} stay")
+    if in_use:
+        output.say(f"{_bundles(in_use)} being written: left alone")
+
+
+def _bundles(some: Sequence[BundleInfo]) -> str:
+    return f"{len(some):,} bundle{'' if len(some) == 1 else 's'}"
+
+
+def _agreed(args: argparse.Namespace, plan: PurgePlan) -> bool:
+    if args.json or not output.is_interactive():
+        raise UsageError(
+            "purge deletes, and nobody can be asked here",
+            hint="add --yes to delete, or --dry-run to see the plan",
+        )
+    return output.ask(f"delete {_bundles(plan.delete)}?")
+
+
+def _apply(
+    args: argparse.Namespace,
+    folder: str,
+    plan: PurgePlan,
+    in_use: list[BundleInfo],
+    *,
+    is_applied: bool,
+) -> None:
+    deleted = deleted_bytes = 0
+    refused = 0
+    if is_applied:
+        result = apply_purge(plan)
+        deleted, deleted_bytes, refused = result.deleted, result.deleted_bytes, result.in_use
+    if args.json:
+        output.print_json(
+            {
+                "directory": folder,
+                "dry_run": args.dry_run,
+                "delete": [_described(bundle) for bundle in plan.delete],
+                "deleted": deleted,
+                "deleted_bytes": deleted_bytes,
+                "kept": len(plan.keep) + len(in_use) + refused,
+                "kept_bytes": plan.kept_bytes + sum(map(size_of, in_use)),
+                "in_use": len(in_use) + refused,
+            }
+        )
+    elif is_applied:
+        output.say(f"deleted {deleted:,}, which frees {output.bytes_text(deleted_bytes)}")
+        if refused:
+            output.say(f"{refused:,} came into use meanwhile and stay")
+    elif plan.delete:
+        output.say("dry run: nothing was deleted")
+
+
+def _described(bundle: BundleInfo) -> dict[str, Any]:
+    return {
+        "path": bundle.path,
+        "bytes": size_of(bundle),
+        "created": utc_text(bundle.created_ns),
+    }

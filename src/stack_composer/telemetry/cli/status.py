@@ -1,0 +1,113 @@
+"""Say what is recorded now and why, where it is kept, and who is writing."""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import TYPE_CHECKING, Any
+
+from stack_composer.telemetry import effects
+from stack_composer.telemetry.cli import output, places
+from stack_composer.telemetry.cli.parser import add_folder
+from stack_composer.telemetry.config import effective_mode
+from stack_composer.telemetry.query.duration import age_text, utc_text
+from stack_composer.telemetry.store.reader import list_bundles
+from stack_composer.telemetry.store.retention import is_being_written, size_of
+
+if TYPE_CHECKING:
+    import argparse
+
+    from stack_composer.telemetry.config import Config
+    from stack_composer.telemetry.store.reader import BundleInfo
+
+JSON_KEYS = {
+    "recording": "whether a program started here and now would record",
+    "reason": "which setting decides that",
+    "upload": 'always "off": this version has no uploader',
+    "directory": "the folder",
+    "directory_mode": 'its mode as octal digits, such as "0700"; null when there is none',
+    "config_path": "the configuration file",
+    "config_exists": "whether there is one",
+    "retention_days": "after how many days bundles are deleted",
+    "kept_bytes_max": "beyond how many bytes the oldest are deleted",
+    "profile": "the redaction profile",
+    "bundles": "how many there are",
+    "bytes": "their size, sidecars included",
+    "oldest": "when the oldest was begun (UTC), or null",
+    "writers": "ids of the processes that are writing now",
+    "foreign": "how many files in the folder are not ours",
+    "warnings": "what of the configuration is ignored, and why",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The folder to look at."""
+    add_folder(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Look, and print what there is."""
+    config = places.load(args)
+    listing = list_bundles(config.directory)
+    found = _look(config, listing.bundles, len(listing.foreign))
+    if args.json:
+        output.print_json(found)
+    else:
+        _print(found, config, listing.bundles)
+    return 0
+
+
+def _look(config: Config, bundles: list[BundleInfo], foreign: int) -> dict[str, Any]:
+    recording, reason = effective_mode(config)
+    return {
+        "recording": recording,
+        "reason": reason,
+        "upload": "off",
+        "directory": config.directory,
+        "directory_mode": _mode(config.directory),
+        "config_path": config.config_path,
+        "config_exists": os.path.lexists(config.config_path),
+        "retention_days": config.local_retention_days,
+        "kept_bytes_max": config.kept_bytes_max,
+        "profile": config.profile,
+        "bundles": len(bundles),
+        "bytes": sum(map(size_of, bundles)),
+        "oldest": utc_text(bundles[0].created_ns) if bundles else None,
+        "writers": sorted({bundle.pid for bundle in bundles if is_being_written(bundle)}),
+        "foreign": foreign,
+        "warnings": list(config.warnings),
+    }
+
+
+def _mode(folder: str) -> str | None:
+    try:
+        return f"{stat.S_IMODE(os.stat(folder).st_mode):04o}"
+    except FileNotFoundError:
+        return None
+
+
+def _print(found: dict[str, Any], config: Config, bundles: list[BundleInfo]) -> None:
+    state = "on" if found["recording"] else "off"
+    output.facts("recording", f"{state}: {found['reason']}")
+    output.facts("upload", "off: nothing leaves this computer")
+    mode = found["directory_mode"]
+    output.facts("folder", f"{config.directory} ({'not there yet' if mode is None else mode})")
+    missing = "" if found["config_exists"] else " (not there: the defaults hold)"
+    output.facts("config", f"{config.config_path}{missing}")
+    kept = "nothing"
+    if bundles:
+        age = age_text(effects.wall_ns() - bundles[0].created_ns)
+        plural = "" if len(bundles) == 1 else "s"
+        kept = (
+            f"{output.bytes_text(found['bytes'])} in {len(bundles):,} bundle{plural}, oldest {age}"
+        )
+    output.facts("kept", kept)
+    writers = ", ".join(map(str, found["writers"]))
+    output.facts("writing", f"process {writers}" if writers else "nobody")
+    room = output.bytes_text(config.kept_bytes_max)
+    output.facts("retention", f"{config.local_retention_days} days, and {room} at most")
+    output.facts("redaction", f"profile {config.profile}, ids by {config.identifiers}")
+    if found["foreign"]:
+        output.facts("foreign", f"{found['foreign']:,} files are not ours; 'doctor' names them")
+    for warning in config.warnings:
+        output.facts("warning", warning)

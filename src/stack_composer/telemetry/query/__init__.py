@@ -1,0 +1,1 @@
+"""Answer questions about bundles: select, aggregate, present; never write."""

@@ -1,0 +1,138 @@
+"""Decode the lines of bundles and files, and find the records asked for.
+
+Bundles that cannot hold an answer are passed over by their signal, their sidecar or
+the time of their last write. A line that is no OTLP is noted and left out; it never
+stops the rest.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from stack_composer.telemetry.errors import LineRefusedError
+from stack_composer.telemetry.query.collect import Refusals, cannot_match
+from stack_composer.telemetry.query.select import Item, Selection, items
+from stack_composer.telemetry.store import otlp
+from stack_composer.telemetry.store.reader import BundleInfo, read_lines
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+
+class Found:
+    """A line with at least one record that was asked for.
+
+    Attributes:
+        path: The file it stands in.
+        number: Which line of that file, blank ones not counted.
+        line: Its bytes, without newline.
+        data: What was decoded.
+        mended: Whether decoding had to mend it.
+        items: All its records in document order.
+        flags: For each of them whether it was asked for.
+    """
+
+    __slots__ = ("data", "flags", "items", "line", "mended", "number", "path")
+
+    def __init__(
+        self,
+        path: str,
+        number: int,
+        line: bytes,
+        data: otlp.TracesData | otlp.MetricsData | otlp.LogsData,
+        records: list[Item],
+        flags: list[bool],
+        *,
+        mended: bool,
+    ) -> None:
+        self.path = path
+        self.number = number
+        self.line = line
+        self.data = data
+        self.items = records
+        self.flags = flags
+        self.mended = mended
+
+    def matches(self) -> Iterator[Item]:
+        """Yield the records asked for."""
+        return (item for item, flag in zip(self.items, self.flags, strict=True) if flag)
+
+
+class Reading:
+    """One pass over sources.
+
+    Attributes:
+        refusals: Lines that are no OTLP.
+        oddities: What was mended or left out, as in ``collect``.
+    """
+
+    def __init__(self, selection: Selection) -> None:
+        self.selection = selection
+        self.refusals = Refusals()
+        self.oddities: Counter[str] = Counter()
+
+    def find(self, sources: Iterable[BundleInfo | str]) -> Iterator[Found]:
+        """Yield the lines that hold an answer, source by source, as they were written.
+
+        Raises:
+            StoreError: A file cannot be read. What a file holds never raises.
+        """
+        for source in sources:
+            if isinstance(source, BundleInfo) and self._can_pass_over(source):
+                continue
+            path, signal = (
+                (source, None) if isinstance(source, str) else (source.path, source.signal)
+            )
+            for number, line in enumerate(read_lines(source, self.oddities), 1):
+                found = self.judge(line, signal, path, number)
+                if found is not None:
+                    yield found
+
+    def _can_pass_over(self, bundle: BundleInfo) -> bool:
+        wanted = self.selection
+        return not wanted.wants(bundle.signal) or cannot_match(
+            bundle, wanted.since_ns, wanted.until_ns
+        )
+
+    def judge(self, line: bytes, signal: str | None, path: str, number: int) -> Found | None:
+        """Return a line with what was asked for; None when it has nothing of it.
+
+        ``path`` and ``number`` name the line when it must be refused.
+        """
+        counts: Counter[str] = Counter()
+        try:
+            data = otlp.decode_line(signal, line, counts)
+        except LineRefusedError as error:
+            self.refusals.add(path, number, error)
+            return None
+        self.oddities.update(counts)
+        records = list(items(data))
+        flags = [self.selection.takes(item) for item in records]
+        if not any(flags):
+            return None
+        return Found(path, number, line, data, records, flags, mended=bool(counts))
+
+
+def newest(found: Iterable[Found], limit: int) -> list[Found]:
+    """Return the ``limit`` newest records, in their lines, in the order of the lines.
+
+    Memory is bounded by ``limit`` lines.
+    """
+    heap: list[tuple[int, int, int, Found]] = []
+    for sequence, one in enumerate(found):
+        for index, item in enumerate(one.items):
+            if not one.flags[index]:
+                continue
+            entry = (item.end_ns, sequence, index, one)
+            if len(heap) < limit:
+                heapq.heappush(heap, entry)
+            elif entry[:3] > heap[0][:3]:
+                heapq.heapreplace(heap, entry)
+    chosen: dict[int, tuple[Found, list[int]]] = {}
+    for _, sequence, index, one in sorted(heap, key=lambda entry: entry[1:3]):
+        chosen.setdefault(sequence, (one, []))[1].append(index)
+    for one, indexes in chosen.values():
+        one.flags = [index in indexes for index in range(len(one.flags))]
+    return [one for one, _ in chosen.values()]
