@@ -156,6 +156,11 @@ def test_upload_enabled_says_that_nothing_leaves_yet(tmp_path: Path) -> None:
     assert "no uploader" in warning
 
 
+def test_opentelemetry_s_own_file_is_not_ignored_in_silence(tmp_path: Path) -> None:
+    (warning,) = load_config({}, home(tmp_path, OTEL_CONFIG_FILE="/o.yaml")).warnings
+    assert warning.startswith("OTEL_CONFIG_FILE is not read")
+
+
 # Places
 
 

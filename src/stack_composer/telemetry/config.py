@@ -137,6 +137,8 @@ def load_config(
         origin["config_path"] = "default"
     _take_file(values, origin, warnings)
     _take_defaults(values, origin, environ)
+    if environ.get("OTEL_CONFIG_FILE"):
+        warnings.append("OTEL_CONFIG_FILE is not read by this version: telemetry.toml is")
     if values["upload_enabled"]:
         warnings.append("upload_enabled is true, but this version has no uploader: nothing leaves")
     return Config(values, origin, tuple(warnings))
