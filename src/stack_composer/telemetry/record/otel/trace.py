@@ -1,0 +1,392 @@
+"""OpenTelemetry's tracers, at nearly the price of ``telemetry.span``.
+
+The idea: *a class a tracer*. What all spans of a tracer have in common, their scope
+and how they end, stands in a class that is made once, so that a span needs no more
+room and no more time than a native one, which it is: the same slots, the same
+``__enter__`` and ``__exit__``.
+
+Three kinds of spans:
+
+- ``start_as_current_span`` gives a span that starts, and becomes the current one, when
+  its block is entered.
+- ``start_span`` gives one that has started already and never becomes the current one
+  by itself (``_StartedSpan``).
+- Where the caller chose the context, the start time, or what shall happen on exit, the
+  second kind is made current for its block by a context manager (``_Block``).
+
+Nothing here raises, whatever is passed: what cannot be used is left out, or counted.
+"""
+
+from __future__ import annotations
+
+from time import time_ns
+
+from opentelemetry import trace as api
+from opentelemetry.trace import SpanKind, StatusCode
+
+from stack_composer.telemetry.model import Link, SpanDetails
+from stack_composer.telemetry.record import ids, recorder, span as spans
+from stack_composer.telemetry.record.exceptions import describe
+from stack_composer.telemetry.record.otel.context import current_parent, join, parent_in
+from stack_composer.telemetry.record.otel.scope import OVERFLOW, scope_of
+from stack_composer.telemetry.record.span import (
+    OFF,
+    Attached,
+    OffSpan,
+    QuietSpan,
+    Span,
+    base_of,
+    make,
+    moment,
+)
+from stack_composer.telemetry.values import copy_attributes
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from types import TracebackType
+    from typing import Any, Self
+
+    from opentelemetry.context import Context
+
+    from stack_composer.telemetry.model import RemoteParent, Scope, SpanRecord
+
+_INTERNAL = SpanKind.INTERNAL
+_ERROR = StatusCode.ERROR
+_new = object.__new__
+_pass_on = api.NoOpTracer().start_span
+
+
+class _TracerSpan(Span):
+    """A span of some tracer; each tracer has a subclass with its ``scope``."""
+
+    __slots__ = ()
+
+    def again(self) -> Self:
+        """Make an unstarted span like this one; a decorator needs one a call."""
+        span = super().again()
+        if self.details is not None:
+            span.details = SpanDetails()
+            span.details.kind = self.details.kind
+            span.details.links = list(self.details.links)
+        return span
+
+
+class _StartedSpan(_TracerSpan):
+    """A span that has started; used as a context manager it ends with its block."""
+
+    __slots__ = ()
+    records_exception = True
+    sets_status = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is not None:
+            _blame(self, error, self.records_exception, self.sets_status, escaped=True)
+        self.end()
+
+    def end(self, end_time: int | None = None) -> None:
+        """End the span, now or at ``end_time`` (Unix nanoseconds); a second end is ignored."""
+        if self.end_ns:
+            return
+        self.end_ns = moment(end_time) if end_time else time_ns()
+        buffer = recorder.spans
+        if len(buffer) < recorder.wake_at:
+            buffer.append(self)
+        else:
+            recorder.crowded("traces", buffer, self)
+
+
+class _QuietStartedSpan(QuietSpan):
+    """A started span that is not recorded, and still has ids to hand on."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+class _Block:
+    """Starts a span and makes it the current one for a block, as the caller chose.
+
+    As a decorator it stands for a new span around each call.
+    """
+
+    __slots__ = ("_arguments", "_ends", "_records", "_sets_status", "_span", "_token", "_tracer")
+    _token: Any
+    _span: Span
+
+    def __init__(
+        self,
+        tracer: Tracer,
+        arguments: tuple[Any, ...],
+        *,
+        records: bool,
+        sets_status: bool,
+        ends: bool,
+    ) -> None:
+        self._tracer = tracer
+        self._arguments = arguments
+        self._records = records
+        self._sets_status = sets_status
+        self._ends = ends
+
+    def __enter__(self) -> Span:
+        self._span = span = self._tracer._started_span(*self._arguments)
+        # Kept by the span rather than its token, which would keep what was current.
+        value = spans._get()
+        span._base = value if type(value) is Attached else base_of(value) if value else None
+        self._token = spans._set(span)
+        return span
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.leave()
+        if error is not None:
+            _blame(self._span, error, self._records, self._sets_status)
+        if self._ends:
+            self._span.end()
+
+    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Wrap a function, a coroutine function or a generator function of either kind."""
+        from stack_composer.telemetry.record.decorate import decorate
+
+        return decorate(self, function)
+
+    def again(self) -> _Block:
+        """Make a block like this one; a decorator needs one a call."""
+        return _Block(
+            self._tracer,
+            self._arguments,
+            records=self._records,
+            sets_status=self._sets_status,
+            ends=self._ends,
+        )
+
+    def leave(self) -> None:
+        """Have the span no longer current, without ending it."""
+        try:
+            spans._reset(self._token)
+        except (ValueError, RuntimeError):
+            # Left in another task or thread than it was entered in: nothing to undo.
+            pass
+
+    def resume(self) -> None:
+        """Have the span current again, after ``leave``."""
+        self._token = spans._set(self._span)
+
+
+class Tracer(api.Tracer):
+    """Makes the spans of one instrumentation scope."""
+
+    def __init__(self, scope: Scope) -> None:
+        self._scope = scope
+        self._attaching = _class_of(_TracerSpan, scope)
+        self._started = _class_of(_StartedSpan, scope)
+        self._others: dict[tuple[Any, ...], type[Span]] = {}
+
+    def start_as_current_span(  # type: ignore[override]  # a span is its own context manager
+        self,
+        name: str,
+        context: Context | None = None,
+        kind: SpanKind = _INTERNAL,
+        attributes: Mapping[str, Any] | None = None,
+        links: Sequence[api.Link] | None = None,
+        start_time: int | None = None,
+        record_exception: bool = True,
+        set_status_on_exception: bool = True,
+        end_on_exit: bool = True,
+    ) -> Any:
+        """Give a context manager, or decorator, that is a span and the current one inside.
+
+        See ``opentelemetry.trace.Tracer``. As a decorator it works on generators too,
+        whose span lasts until they end.
+        """
+        if (
+            recorder.span_class is not Span
+            or context is not None
+            or start_time is not None
+            or not (record_exception and set_status_on_exception and end_on_exit)
+        ):
+            arguments = (name, context, kind, attributes, links, start_time)
+            flags = (record_exception, set_status_on_exception, end_on_exit)
+            return self._unusual(arguments, *flags)
+        if attributes:
+            attributes = copy_attributes(attributes)
+        # As in record.span.make, spelled out: a call costs a tenth of the whole.
+        span = _new(self._attaching)
+        span.name = name
+        span.attributes = attributes  # type: ignore[assignment]  # a dict of our own, or None
+        span.details = span.trace_id = span.span_id = None
+        span.start_ns = span.end_ns = 0
+        if kind is not _INTERNAL or links:
+            _detail(span, kind, links)
+        return span
+
+    def start_span(
+        self,
+        name: str,
+        context: Context | None = None,
+        kind: SpanKind = _INTERNAL,
+        attributes: Mapping[str, Any] | None = None,
+        links: Sequence[api.Link] | None = None,
+        start_time: int | None = None,
+        record_exception: bool = True,
+        set_status_on_exception: bool = True,
+    ) -> Any:
+        """Start a span that is not the current one; whoever asked for it ends it."""
+        recorder.begin()
+        if recorder.span_class is OffSpan:
+            return _pass_on(name, context)
+        sort = self._started
+        if not (record_exception and set_status_on_exception):
+            sort = self._class_that(record_exception, set_status_on_exception)
+        return self._started_span(name, context, kind, attributes, links, start_time, sort)
+
+    def _started_span(
+        self,
+        name: str,
+        context: Context | None,
+        kind: SpanKind,
+        attributes: Mapping[str, Any] | None,
+        links: Sequence[api.Link] | None,
+        start_time: int | None,
+        sort: type[Span] | None = None,
+    ) -> Span:
+        copied = copy_attributes(attributes) if attributes else None
+        span: Span = make(sort or self._started, name, copied)
+        span.parent = current_parent() if context is None else parent_in(context)
+        if not _is_sampled(span):
+            return _quieted(span)
+        if kind is not _INTERNAL or links:
+            _detail(span, kind, links)
+        span.start_ns = moment(start_time) if start_time else time_ns()
+        return span
+
+    def _unusual(
+        self, arguments: tuple[Any, ...], records: bool, sets_status: bool, ends: bool
+    ) -> Any:
+        """Give a span when there is a choice to honour, a sampler, or nothing to record."""
+        recorder.begin()
+        name, context, kind, attributes, links, start_time = arguments
+        sort = recorder.span_class or Span
+        if sort is OffSpan:
+            # Nothing of it is current then: a context from outside passes through.
+            return OFF if context is None else api.use_span(_pass_on(name, context))
+        if context is not None or start_time is not None or not (records and sets_status and ends):
+            return _Block(self, arguments, records=records, sets_status=sets_status, ends=ends)
+        attaching = self._attaching if sort is Span else self._drawn_class()
+        span: Span = make(attaching, name, copy_attributes(attributes) if attributes else None)
+        if kind is not _INTERNAL or links:
+            _detail(span, kind, links)
+        return span
+
+    def _drawn_class(self) -> type[Span]:
+        """Give the class of spans that ask the sampler when they are entered."""
+        found = self._others.get(("drawn",))
+        if found is None:
+            from stack_composer.telemetry.record.sampling import DrawnSpan
+
+            base = type("_DrawnTracerSpan", (DrawnSpan, _TracerSpan), {"__slots__": ()})
+            found = self._others["drawn",] = _class_of(base, self._scope)
+        return found
+
+    def _class_that(self, records: bool, sets_status: bool) -> type[Span]:
+        """Give the class of started spans that treat an exception in this way."""
+        key = (bool(records), bool(sets_status))
+        found = self._others.get(key)
+        if found is None:
+            flags = {"records_exception": key[0], "sets_status": key[1]}
+            found = self._others[key] = _class_of(_StartedSpan, self._scope, **flags)
+        return found
+
+
+class TracerProvider(api.TracerProvider):
+    """Gives tracers; makes our runtime context OpenTelemetry's, see ``otel.context``."""
+
+    def __init__(self) -> None:
+        join()
+        self._tracers: dict[Scope, Tracer] = {OVERFLOW: Tracer(OVERFLOW)}
+
+    def get_tracer(
+        self,
+        instrumenting_module_name: str,
+        instrumenting_library_version: str | None = None,
+        schema_url: str | None = None,
+        attributes: Mapping[str, Any] | None = None,
+    ) -> Tracer:
+        """Give the tracer of this scope; the same each time.
+
+        Bound: ``scope.SCOPES_MAX``. Beyond it all share one, named ``scope.OVERFLOW``.
+        """
+        scope = scope_of(
+            instrumenting_module_name, instrumenting_library_version, schema_url, attributes
+        )
+        tracer = self._tracers.get(scope)
+        if tracer is None:
+            # Of two threads that come here at once, both get the one that is kept.
+            tracer = self._tracers.setdefault(scope, Tracer(scope))
+        return tracer
+
+
+def _class_of(base: type[Any], scope: Scope, **flags: bool) -> type[Any]:
+    return type(base.__name__, (base,), {"__slots__": (), "scope": scope, **flags})
+
+
+def _is_sampled(span: Span) -> bool:
+    """Decide whether ``span``, whose parent is known, is recorded."""
+    if recorder.span_class is not Span and recorder.span_class is not None:
+        from stack_composer.telemetry.record.sampling import decide
+
+        return decide(span, span.parent)
+    parent: Any = span.parent
+    if parent is None or spans.ignore_parent_flag:
+        return True
+    return parent.sampled if isinstance(parent, Span) else bool(parent.flags & 1)
+
+
+def _quieted(span: Span) -> Span:
+    """Turn ``span`` into one that is not recorded and keeps no ancestor alive."""
+    ids.identify(span)
+    span.parent = ids.origin_of(span)
+    span.__class__ = _QuietStartedSpan
+    span.attributes = None
+    span.end_ns = 1
+    return span
+
+
+def _detail(span: Span, kind: SpanKind, links: Sequence[api.Link] | None) -> None:
+    """Note kind and links on a span that has not started yet."""
+    span.details = details = SpanDetails()
+    try:
+        details.kind = kind.value + 1
+        for link in links or ():
+            span.add_link(link.context, link.attributes)
+    except Exception:
+        recorder.fault("span_details")  # no SpanKind, or no Links
+
+
+def _blame(
+    span: Span, error: BaseException, records: bool, sets_status: bool, *, escaped: bool = False
+) -> None:
+    """Record what left a block, unless it is no error, such as GeneratorExit."""
+    if not isinstance(error, Exception) or not span.is_recording():
+        return
+    if records:
+        span.record_exception(error, escaped=escaped)
+    if sets_status:
+        span.set_status(_ERROR, describe(error))
