@@ -44,17 +44,12 @@ class SumSeries:
         """Take ``values``; return how many were refused."""
         refused = 0
         for value in values:
-            if not _is_number(value) or (self._monotonic and value < 0) or not isfinite(value):
+            if not _is_finite(value) or (self._monotonic and value < 0):
                 refused += 1
             else:
                 self._total += value
                 self._changed = True
         return refused
-
-    def reset_to(self, value: float) -> None:
-        """Take the total that an observable counter reports."""
-        self._changed = True
-        self._total = value
 
     def point(self, now_ns: int) -> NumberPoint | None:
         """Give the point since the last one (delta) or since the start (cumulative)."""
@@ -66,6 +61,27 @@ class SumSeries:
             self._start_ns = now_ns
             self._total = 0
         return point
+
+
+class ReportedSumSeries(SumSeries):
+    """A total that somebody else adds up, and reports from time to time."""
+
+    _reported: float = 0
+
+    def add(self, values: list[Any]) -> int:
+        """Take reported totals; return how many were refused. The last one holds."""
+        refused = 0
+        for value in values:
+            if not _is_finite(value) or (self._monotonic and value < 0):
+                refused += 1
+                continue
+            grown = value - self._reported
+            if self._monotonic and grown < 0:
+                grown = value  # what adds up has begun anew, from zero
+            self._total = self._total + grown if self._delta else value
+            self._reported = value
+            self._changed = True
+        return refused
 
 
 class GaugeSeries:
@@ -111,7 +127,7 @@ class HistogramSeries:
         state = self._state
         good: list[float] = []
         for value in values:
-            if not _is_number(value) or not isfinite(value):
+            if not _is_finite(value):
                 refused += 1
                 continue
             good.append(value)
@@ -123,8 +139,8 @@ class HistogramSeries:
                 state.zero_count += 1
         if good:
             low, high = min(good), max(good)
-            state.minimum = low if not state.count else min(low, state.minimum)
-            state.maximum = high if not state.count else max(high, state.maximum)
+            state.minimum = float(low if not state.count else min(low, state.minimum))
+            state.maximum = float(high if not state.count else max(high, state.maximum))
             state.count += len(good)
             state.total += sum(good)
             self._changed = True
@@ -176,6 +192,14 @@ def bucket_index(value: float) -> int:
         return ((exponent - 1) << SCALE_MAX) - 1
     within = int(log(fraction * 2) * _PER_LOG)
     return ((exponent - 1) << SCALE_MAX) + min(within, (1 << SCALE_MAX) - 1)
+
+
+def _is_finite(value: Any) -> bool:
+    """Tell whether ``value`` is a number that fits a double."""
+    try:
+        return _is_number(value) and isfinite(value)
+    except OverflowError:  # an integer beyond 1.8e308
+        return False
 
 
 def _is_number(value: object) -> bool:

@@ -55,12 +55,11 @@ class _Steps:
         self._started = False
 
     def __enter__(self) -> None:
-        span = self._span
-        start_ns, parent = span.start_ns, span.parent if self._started else None
-        span.__enter__()
         if self._started:
-            span.start_ns, span.parent = start_ns, parent
-        self._started = True
+            self._span.resume()
+        else:
+            self._span.__enter__()
+            self._started = True
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if kind is None:

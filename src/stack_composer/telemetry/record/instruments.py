@@ -36,8 +36,6 @@ _OVERFLOW = {"otel.metric.overflow": True}
 _lock = Lock()
 _instruments: dict[tuple[Any, ...], Instrument] = {}
 _bound: dict[tuple[Any, ...], Bound] = {}
-delta = True
-"""Temporality of sums and histograms; False for cumulative. The pipeline sets it."""
 
 
 class Instrument:
@@ -96,7 +94,7 @@ class Instrument:
     def _is_delta(self) -> bool:
         # A sum that may fall is cumulative whatever is preferred: OpenTelemetry's
         # "delta" preference says so, since a level is what its readers want.
-        return delta and self.kind != "updown"
+        return recorder.temporality != "cumulative" and self.kind != "updown"
 
     def _new_series(self, attributes: Mapping[str, Any] | None) -> Series:
         if self.kind == "gauge":
@@ -185,17 +183,24 @@ def bind(
 
 
 def get_instrument(
-    kind: str, name: str, unit: str, description: str, scope: Scope
+    kind: str,
+    name: str,
+    unit: str,
+    description: str,
+    scope: Scope,
+    sort: type[Instrument] = Instrument,
 ) -> Instrument:
     """Give the instrument of this kind, name and scope; the same each time."""
-    name = plain_key(name)
-    key = (kind, name.lower(), unit, scope.name, scope.version)
+    name, unit, description = (plain_key(text) if text else "" for text in (name, unit, description))
+    key = (sort, kind, name.lower(), unit, scope)
     with _lock:
         found = _instruments.get(key)
         if found is None:
-            found = Instrument(kind, name, unit or "", description or "", scope)
+            found = sort(kind, name, unit, description, scope)
             if len(_instruments) < INSTRUMENTS_MAX:
                 _instruments[key] = found
+            else:
+                recorder.drop("metrics", "too_many_instruments")
     return found
 
 
@@ -255,12 +260,17 @@ def measured(entries: list[tuple[Any, ...]]) -> list[Metric]:
 
     An entry is ``(name, value, attributes, time_ns)`` from ``metric()``, kept as a
     gauge's point of its own, or ``(Instrument, value, attributes, 0)`` from a meter
-    of the OpenTelemetry API, which is added up here and written by ``collect``.
+    of the OpenTelemetry API, which is added up here and written by ``collect``, or
+    ``(Metric, 0, None, 0)`` from an exporter, which has added up already.
     """
     found: dict[str, Metric] = {}
+    whole: list[Metric] = []
     for name, value, attributes, measured_ns in entries:
         if isinstance(name, Instrument):
             name.add(attributes, [value])
+            continue
+        if isinstance(name, Metric):
+            whole.append(name)
             continue
         if not isinstance(value, int | float):
             recorder.drop("metrics", "invalid_value")
@@ -270,4 +280,4 @@ def measured(entries: list[tuple[Any, ...]]) -> list[Metric]:
         if metric is None:
             metric = found[name] = Metric(name, "gauge", [], NATIVE)
         metric.points.append(NumberPoint(attributes or None, 0, measured_ns, value))  # type: ignore[attr-defined]
-    return list(found.values())
+    return [*found.values(), *whole]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from time import time_ns
 
 from stack_composer.telemetry.model import LogRecord, Scope
-from stack_composer.telemetry.record import recorder
-from stack_composer.telemetry.record.span import Attached, current
+from stack_composer.telemetry.record import recorder, span as spans
+from stack_composer.telemetry.record.span import Attached
 from stack_composer.telemetry.values import copy_attributes, plain, plain_key
 
 TYPE_CHECKING = False
@@ -60,7 +60,7 @@ def from_logging(level: int) -> int:
 
 def current_span() -> SpanRecord | RemoteParent | None:
     """Give the span that a record made now belongs to, if any."""
-    value = current.get()
+    value = spans._get()
     return value.parent if type(value) is Attached else value
 
 

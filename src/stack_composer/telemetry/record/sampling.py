@@ -51,6 +51,7 @@ class DrawnSpan(Span):
         parent = value.parent if type(value) is Attached else value
         if not decide(self, parent):
             self.__class__ = QuietSpan  # type: ignore[assignment]  # the same layout
+            self.end_ns = 1  # so that nothing said to it is kept
         self.parent = parent
         self._token = spans.current.set(self)
         self.start_ns = spans.time_ns()

@@ -115,12 +115,16 @@ class Span(SpanRecord):
         return decorate(self, function)
 
     def leave(self) -> None:
-        """Stop being the current span without ending; ``__enter__`` may follow again."""
+        """Stop being the current span without ending; ``resume`` may follow."""
         try:
             _reset(self._token)  # type: ignore[arg-type]  # None raises, and is caught
         except (ValueError, RuntimeError, AttributeError, TypeError):
             # Left in another task or thread than it was entered in: nothing to undo.
             pass
+
+    def resume(self) -> None:
+        """Be the current span again, after ``leave``."""
+        self._token = _set(self)
 
     def again(self) -> Self:
         """Make an unstarted span like this one; a decorator needs one a call."""
@@ -307,6 +311,9 @@ class OffSpan(QuietSpan):
 
     def __exit__(self, *_: object) -> None:
         pass
+
+    def resume(self) -> None:
+        """Stay out of what is current."""
 
     def again(self) -> Self:
         """Stay off for the calls of a function decorated while nothing was recorded."""
