@@ -34,6 +34,7 @@ _KINDS: Final = {
     for end in ("", ".tmp")
     if not (kind == OPEN and end)
 }
+NONCE_BYTES: Final = 4
 _PID_MAX: Final = 2**32 - 1
 _FEBRUARY: Final = 2
 
@@ -55,7 +56,7 @@ class BundleName:
 
 
 def make_stem(created_ns: int, pid: int, nonce: bytes) -> str:
-    """Name a bundle; ``nonce`` is 4 random bytes, times before 1970 become 1970."""
+    """Name a bundle; ``nonce`` is ``NONCE_BYTES`` random bytes, times before 1970 become 1970."""
     seconds, rest_ns = divmod(max(created_ns, 0), 1_000_000_000)
     moment = time.gmtime(seconds)
     return (
@@ -97,7 +98,8 @@ def parse_name(name: str) -> BundleName | None:
         canonical = make_stem(found.created_ns, found.pid, nonce)
     except (ValueError, OverflowError, OSError):
         return None
-    return found if canonical == stem and found.pid <= _PID_MAX else None
+    is_ours = canonical == stem and found.pid <= _PID_MAX and len(nonce) == NONCE_BYTES
+    return found if is_ours else None
 
 
 def _parse_stem(stem: str) -> tuple[int, int, bytes]:

@@ -15,7 +15,6 @@ third of the time.
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import math
 from collections import Counter
@@ -510,7 +509,7 @@ def value_of(value: AnyValue) -> Any:
         return _value(value)
     except RecursionError as error:
         raise LineRefusedError("an attribute is nested too deeply") from error
-    except binascii.Error as error:
+    except ValueError as error:  # Also for letters outside of ASCII.
         raise LineRefusedError("a bytesValue is not base64") from error
 
 
@@ -533,8 +532,14 @@ def _value(value: AnyValue) -> Any:  # noqa: PLR0911 - one return a type is the 
     if value.kvlist_value is not None:
         return {pair.key: _value(pair.value) for pair in value.kvlist_value.values}
     if value.bytes_value is not None:
-        return base64.b64decode(value.bytes_value, altchars=None)
+        return _bytes(value.bytes_value)
     return None
+
+
+def _bytes(text: str) -> bytes:
+    # proto3's JSON is read in both alphabets, with or without padding.
+    text = text.replace("-", "+").replace("_", "/").rstrip("=")
+    return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
 
 
 def _decode(
@@ -704,8 +709,8 @@ def _id(text: str, length: int, counts: Counts) -> str:
         return ""
     else:
         try:
-            raw = base64.b64decode(text, validate=True)
-        except (binascii.Error, ValueError):
+            raw = _bytes(text)
+        except ValueError:
             raw = b""
         if len(raw) * 2 == length and any(raw):
             counts["base64_id"] += 1

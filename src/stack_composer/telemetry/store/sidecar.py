@@ -1,8 +1,8 @@
 """The file beside a sealed bundle: its sketch, and enough to see that they match.
 
-One JSON object; ``sketch`` comes last, and ``crc32`` is that of its bytes. A sidecar
-whose ``bytes`` are not the size of the sealed file, or whose checksum is wrong, is
-as good as absent: statistics then decode the bundle itself.
+One JSON object whose last member, ``crc32``, is the checksum of all bytes before it.
+A sidecar whose ``bytes`` are not the size of the sealed file, or whose checksum is
+wrong, is as good as absent: statistics then decode the bundle itself.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 FORMAT: Final = 1
 SIDECAR_BYTES_MAX: Final = 256 * 2**20
 
-_MARK: Final = b',"sketch":'
+_MARK: Final = b',"crc32":'
 
 
 class Sidecar(NamedTuple):
@@ -44,24 +44,22 @@ class Sidecar(NamedTuple):
 
 def encode_sidecar(sidecar: Sidecar) -> bytes:
     """Make the bytes of the file."""
-    sketch = _dump(sidecar.sketch.to_json())
-    head = {"format": FORMAT, **sidecar._asdict(), "crc32": zlib.crc32(sketch)}
-    del head["sketch"]
-    return _dump(head)[:-1] + _MARK + sketch + b"}\n"
+    found = {"format": FORMAT, **sidecar._asdict(), "sketch": sidecar.sketch.to_json()}
+    text = json.dumps(found, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    body = text.encode()[:-1]
+    return body + _MARK + str(zlib.crc32(body)).encode() + b"}\n"
 
 
 def decode_sidecar(raw: bytes) -> Sidecar | None:
     """Read the bytes of the file; None if they are damaged or of another format."""
-    head, _, rest = raw.partition(_MARK)
-    sketch = rest.removesuffix(b"}\n")
+    body, _, checksum = raw.rpartition(_MARK)
+    if checksum != str(zlib.crc32(body)).encode() + b"}\n":
+        return None
     try:
-        found: dict[str, Any] = json.loads(head + b"}")
-        if found.pop("format") != FORMAT or found.pop("crc32") != zlib.crc32(sketch):
+        found: dict[str, Any] = json.loads(body + b"}")
+        if found.pop("format") != FORMAT:
             return None
-        return Sidecar(**found, sketch=Sketch.from_json(json.loads(sketch)))
+        sketch = Sketch.from_json(found.pop("sketch"))
+        return Sidecar(**found, sketch=sketch)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
-
-
-def _dump(value: object) -> bytes:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()

@@ -33,7 +33,10 @@ def add_line(
     if signal == "traces":
         add_traces(sketch, otlp.decode_traces_lite(line, counts))
     elif signal == "metrics":
-        add_metrics(sketch, otlp.decode_metrics(line, counts))
+        # Apart, since the labels of a late point may prove to be no OTLP.
+        found = Sketch()
+        add_metrics(found, otlp.decode_metrics(line, counts))
+        sketch.merge(found)
     else:
         add_logs(sketch, otlp.decode_logs(line, counts))
 

@@ -181,7 +181,7 @@ class BundleWriter:
             self._folder = open_folder(self._directory, create=True)
         for _ in range(_NAME_TRIES):
             created_ns = self._clock()
-            stem = names.make_stem(created_ns, os.getpid(), effects.random_bytes(4))
+            stem = names.make_stem(created_ns, os.getpid(), effects.random_bytes(names.NONCE_BYTES))
             try:
                 fd = self._folder.create(names.open_name(stem, signal))
             except FileExistsError:
