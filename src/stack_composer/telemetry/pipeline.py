@@ -7,10 +7,11 @@ seconds, or sooner when a buffer fills.
 
 What may happen at once, and why it is harmless:
 
-- ``flush`` and the thread: a turn is taken under ``_turn_lock``, by whoever comes.
-- ``fork`` while the thread works: the fork waits for the end of its chunk, so no
-  lock of ours or of a library is held in the child. The child drops what it
-  inherited and starts its own thread with its first record.
+- ``flush`` and the thread: who writes has passed the ``Turnstile``, one at a time; it
+  opens between chunks, so nobody waits for more than a chunk (some milliseconds).
+- ``fork`` while the thread works: the fork passes the turnstile first, so no lock of
+  ours or of a library is held in the child. The child drops what it inherited and
+  starts its own thread with its first record.
 - The interpreter's end: ``atexit`` takes the last turn on the main thread.
 - ``os._exit`` and kill -9: what no turn has taken is lost, at most ``flush_s``.
 
@@ -35,7 +36,7 @@ from stack_composer.telemetry.values import plain, plain_key, settle
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import Any, Protocol
 
     from stack_composer.telemetry.config import Config
@@ -62,8 +63,8 @@ if TYPE_CHECKING:
             """Let go in a forked child, without touching what the parent has."""
 
 
-CHUNK_SPANS = 512
-"""Spans of one line and one search; the interpreter is held about a millisecond."""
+CHUNK_RECORDS = 512
+"""Records of one line and one search; the interpreter is held about a millisecond."""
 METRICS_S = 10.0
 """Instruments are written this often; ``metric()`` points go with each turn."""
 CONFIG_S = 0.5
@@ -73,13 +74,44 @@ HEALTH = Scope("stack_composer.telemetry")
 """The scope of what the pipeline says of itself."""
 
 
+class Turnstile:
+    """A lock whose holder can let the longest waiter go first.
+
+    ``_next`` is held while waiting for ``_turn``: so the holder, who comes back in
+    ``let_others`` through ``_next`` as well, cannot snatch the turn again.
+    """
+
+    def __init__(self) -> None:
+        self._next = threading.Lock()
+        self._turn = threading.Lock()
+
+    def enter(self, timeout_s: float) -> bool:
+        """Wait for the turn; False if it did not come in time."""
+        if not self._next.acquire(timeout=timeout_s):
+            return False
+        try:
+            return self._turn.acquire(timeout=timeout_s)
+        finally:
+            self._next.release()
+
+    def leave(self) -> None:
+        """Give the turn back."""
+        self._turn.release()
+
+    def let_others(self) -> None:
+        """Give the turn to whoever waits, and wait for it again."""
+        self._turn.release()
+        with self._next:
+            self._turn.acquire()
+
+
 class Pipeline:
     """One process's writer: its configuration, its thread and what it writes to."""
 
-    def __init__(self, options: dict[str, Any], on_internal_error: Any) -> None:
+    def __init__(self, config: Config, options: dict[str, Any], on_internal_error: Any) -> None:
         self._options = options
         self._on_internal_error = on_internal_error
-        self._turn_lock = threading.Lock()
+        self.turnstile = Turnstile()
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
         self._stopping = False
@@ -90,7 +122,7 @@ class Pipeline:
         self._exporters: list[Exporter] = []
         self._encoder: Encoder | None = None
         self._guard: Guard | None = None
-        self._use(configuration.load_config(options))
+        self._use(config)
 
     # -- configuration -------------------------------------------------------------
 
@@ -98,13 +130,16 @@ class Pipeline:
         """Take a configuration; what it does not change stays as it is."""
         self.config = config
         self._signature = configuration.signature(config.config_path)
-        recording, self.reason = configuration.effective_mode(config)
+        self._recording, _ = configuration.effective_mode(config)
         recorder.buffered_max = config.buffered_records_max
-        recorder.recording = recording
-        recorder.span_class = _span_class(config) if recording else OffSpan
+        recorder.recording = self._recording
+        recorder.span_class = _span_class(config) if self._recording else OffSpan
         spans.attributes_max = config.span_attribute_count_max
         spans.events_max = config.event_count_max
         spans.links_max = config.link_count_max
+        spans.event_attributes_max = config.event_attribute_count_max
+        spans.link_attributes_max = config.link_attribute_count_max
+        recorder.temporality = config.metrics_temporality
 
     def _reload(self) -> None:
         """Follow the configuration file; a broken one keeps the last good one."""
@@ -146,7 +181,8 @@ class Pipeline:
     def start(self) -> None:
         """Start the thread; the first record of a process comes here."""
         recorder.wake = self.wake
-        recorder.wake_at = recorder.WAKE_AT
+        # Below the bound, so that the common path never appends beyond it.
+        recorder.wake_at = max(1, min(recorder.WAKE_AT, self.config.buffered_records_max // 2))
         if self.config.sdk_disabled or self._thread is not None:
             return
         self._thread = threading.Thread(
@@ -165,8 +201,11 @@ class Pipeline:
             self._wake.clear()
             if self._stopping:
                 return
-            with self._turn_lock:
+            self.turnstile.enter(-1)
+            try:
                 self._turn()
+            finally:
+                self.turnstile.leave()
 
     def _turn(self) -> None:
         try:
@@ -186,7 +225,7 @@ class Pipeline:
 
     def flush(self, timeout_s: float) -> str:
         """Write all, make it durable, return the last bundle's path."""
-        if not self._turn_lock.acquire(timeout=timeout_s):
+        if not self.turnstile.enter(timeout_s):
             raise StoreError(
                 f"flush: not done within {timeout_s:g} s", hint="give it more time, or see 'stack-composer telemetry doctor'"
             )
@@ -201,29 +240,30 @@ class Pipeline:
                 )
             return places[0] if places else self.config.directory
         finally:
-            self._turn_lock.release()
+            self.turnstile.leave()
 
     def stop(self, timeout_s: float) -> None:
-        """Take the last turn and end the thread."""
+        """Take the last turn and end the thread; what comes later is not recorded."""
+        recorder.stop()
         self._stopping = True
         self._wake.set()
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout_s)
-        if not self._turn_lock.acquire(timeout=timeout_s):
+        if not self.turnstile.enter(timeout_s):
             return  # The thread is stuck in the operating system; leave it alone.
         try:
             self._finish_outputs()
         except Exception as error:
             self._internal(error, "stop")
         finally:
-            self._turn_lock.release()
+            self.turnstile.leave()
 
     # -- one turn --------------------------------------------------------------------
 
     def _take_all(self, *, last: bool) -> None:
         """Write everything that the buffers hold; ``last`` adds what waits for its time."""
-        if not recorder.recording and not self._exporters:
+        if not self._recording:
             self._discard()
             return
         self._take_spans()
@@ -238,22 +278,32 @@ class Pipeline:
             instruments.collect(effects.wall_ns())
 
     def _take_spans(self) -> None:
-        while recorder.spans:
-            some = recorder.take(recorder.spans, CHUNK_SPANS)
+        for some in self._chunks(recorder.spans):
             ids.identify_all(some)
-            encoder, _ = self._outputs()
-            self._write("traces", some, encoder.encode_spans)
+            self._write("traces", some, self._outputs()[0].encode_spans)
             spans.release(some)
-            if len(recorder.spans) < recorder.WAKE_AT:
-                # Let the application run in between, unless it is far ahead.
-                time.sleep(0)
 
     def _take_logs(self) -> None:
-        while recorder.logs:
-            some = recorder.take(recorder.logs, CHUNK_SPANS)
+        for some in self._chunks(recorder.logs):
             ids.identify_all([r.span for r in some if isinstance(r.span, Span)])
-            encoder, _ = self._outputs()
-            self._write("logs", some, encoder.encode_logs)
+            self._write("logs", some, self._outputs()[0].encode_logs)
+
+    def _chunks(self, buffer: list[Any]) -> Iterator[list[Any]]:
+        """Take what the buffer holds now, a chunk at a time; others go in between.
+
+        What comes meanwhile is left for the next turn, so a turn always ends.
+        """
+        left = len(buffer)
+        while left > 0:
+            some = recorder.take(buffer, min(left, CHUNK_RECORDS))
+            if not some:
+                return
+            left -= len(some)
+            yield some
+            self.turnstile.let_others()
+            if len(buffer) < recorder.WAKE_AT and not self._stopping:
+                # Let the application run too, unless it is far ahead.
+                time.sleep(0)
 
     def _take_metrics(self, *, last: bool) -> None:
         now_ns = effects.wall_ns()
@@ -262,16 +312,16 @@ class Pipeline:
         instruments = _instruments()
         if instruments is not None:
             instruments.drain()
-            while recorder.measurements:
-                some = recorder.take(recorder.measurements, CHUNK_SPANS)
-                metrics.extend(instruments.measured(some))
+            for some in self._chunks(recorder.measurements):
+                measured = instruments.measured(some)
+                if measured:
+                    self._write("metrics", measured, self._outputs()[0].encode_metrics)
             if due:
                 metrics.extend(instruments.collect(now_ns))
         if due:
             self._metrics_at = effects.monotonic_ns() + int(METRICS_S * 1e9)
         if metrics:
-            encoder, _ = self._outputs()
-            self._write("metrics", metrics, encoder.encode_metrics)
+            self._write("metrics", metrics, self._outputs()[0].encode_metrics)
         if due:
             self._write_health(now_ns)
 
@@ -462,7 +512,8 @@ def start() -> None:
     with _lock:
         if _pipeline is None and not _stopped:
             try:
-                _pipeline = Pipeline(_options, _on_internal_error)
+                config = configuration.load_config(_options)
+                _pipeline = Pipeline(config, _options, _on_internal_error)
             except Exception:
                 # No usable configuration: record nothing, since what may be written
                 # where is unknown; 'config check' tells the user what is wrong.
@@ -475,15 +526,14 @@ def start() -> None:
 def configure(options: dict[str, Any], on_internal_error: Any) -> None:
     """Check ``options``, end the running pipeline and begin one that uses them."""
     global _pipeline, _options, _on_internal_error, _stopped
-    begun = Pipeline(options, on_internal_error)
+    config = configuration.load_config(options)
     with _lock:
         old, _pipeline = _pipeline, None
         if old is not None:
             old.stop(10.0)
-            begun = Pipeline(options, on_internal_error)
         _options, _on_internal_error, _stopped = options, on_internal_error, False
-        _pipeline = begun
-        begun.start()
+        _pipeline = Pipeline(config, options, on_internal_error)
+        _pipeline.start()
 
 
 def flush(timeout_s: float) -> str:
@@ -502,30 +552,29 @@ def shutdown(timeout_s: float) -> None:
         _stopped = True
         if old is not None:
             old.stop(timeout_s)
-        recorder.recording = False
+        recorder.stop()
         recorder.span_class = OffSpan
 
 
 def _turn_off(where: str) -> None:
     recorder.fault(where)
-    recorder.recording = False
+    recorder.stop()
     recorder.span_class = OffSpan
-    recorder.wake_at = recorder.WAKE_AT
 
 
-_held: list[threading.Lock] = []
+_held: list[Turnstile] = []
 _FORK_WAIT_S = 1.0
 
 
 def _before_fork() -> None:
     # Not for ever: a writer stuck in a dead network folder must not hang a fork.
-    if _pipeline is not None and _pipeline._turn_lock.acquire(timeout=_FORK_WAIT_S):
-        _held.append(_pipeline._turn_lock)
+    if _pipeline is not None and _pipeline.turnstile.enter(_FORK_WAIT_S):
+        _held.append(_pipeline.turnstile)
 
 
 def _after_fork_in_parent() -> None:
     while _held:
-        _held.pop().release()
+        _held.pop().leave()
 
 
 def _after_fork_in_child() -> None:
@@ -542,6 +591,7 @@ def _after_fork_in_child() -> None:
         for exporter in old._exporters:
             exporter.abandon()
     recorder.recording = not _stopped
+    recorder.span_class = None
 
 
 atexit.register(shutdown, 10.0)

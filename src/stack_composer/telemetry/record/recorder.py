@@ -38,6 +38,10 @@ wake_at = 0
 buffered_max = 65_536
 """Records of one signal that may wait; beyond, the newest is dropped and counted."""
 
+temporality = "delta"
+"""What sums and histograms tell: "delta", "cumulative", or "lowmemory", which is delta
+but for observable counters. Sums that may fall are cumulative whatever is said here."""
+
 dropped: dict[tuple[str, str], int] = {}
 """Records lost so far, by (signal, reason); only ever grows."""
 faults: dict[str, int] = {}
@@ -54,15 +58,23 @@ wake: Callable[[], None] = _nothing
 
 def begin() -> None:
     """Start the writer, unless it runs. The first record of a process comes here."""
-    if wake_at == 0:
+    if wake_at == 0 and recording:
         start()
+
+
+def stop() -> None:
+    """Record nothing any more; even a span that is open goes nowhere when it ends."""
+    global recording, wake_at
+    recording = False
+    wake_at = 0
 
 
 def crowded(signal: str, buffer: list[Any], record: object) -> None:
     """Take ``record`` when the common path could not: start or wake the writer."""
+    if wake_at == 0:
+        begin()
     if not recording:
         return
-    begin()
     if len(buffer) >= buffered_max:
         drop(signal, "buffer_full")
         return
