@@ -60,8 +60,10 @@ def test_spans_metrics_and_logs_come_back_as_plain_objects() -> None:
 
 
 def test_what_is_captured_has_passed_the_guard() -> None:
-    root = telemetry.generation(project_id="p-7", brief="a shop for left shoes")
-    with telemetry.capture() as captured, root:
+    with (
+        telemetry.capture() as captured,
+        telemetry.generation(project_id="p-7", brief="a shop for left shoes"),
+    ):
         telemetry.log("info", f"using {TOKEN}")
     text = b"".join(captured.lines("traces") + captured.lines("logs")).decode()
     assert TOKEN not in text
@@ -211,7 +213,7 @@ def test_the_environment_has_no_say(variable: str, monkeypatch: pytest.MonkeyPat
     assert captured.spans.find("s").attributes == {"a": 1, "b": 2}
 
 
-def test_options_hold_within_the_block_only() -> None:
+def test_options_hold_within_the_block_only(recording: Path) -> None:
     with telemetry.capture(enabled=False) as captured, telemetry.span("off"):
         pass
     assert captured.spans == []
@@ -221,6 +223,23 @@ def test_options_hold_within_the_block_only() -> None:
     with telemetry.capture() as captured:
         telemetry.log("info", "from 203.0.113.77 came a request")
     assert "203.0.113.77" in captured.logs[0].message
+    with telemetry.span("after"):
+        pass
+    telemetry.flush()
+    assert [span["name"] for span in spans_in(recording)] == ["after"]
+
+
+def test_before_the_first_record_a_capture_leaves_no_trace(tmp_path: Path) -> None:
+    """The pipeline that starts afterwards is configured as if nothing had been."""
+    code = (
+        "from stack_composer import telemetry\n"
+        "with telemetry.capture(enabled=False), telemetry.span('inside'): pass\n"
+        "with telemetry.span('after'): pass\n"
+        "telemetry.flush()\n"
+    )
+    environment = {**os.environ, "STACK_COMPOSER_TELEMETRY_DIR": str(tmp_path / "t")}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=60)
+    assert [span["name"] for span in spans_in(tmp_path / "t")] == ["after"]
 
 
 def test_a_wrong_option_changes_nothing(recording: Path) -> None:

@@ -124,13 +124,13 @@ def capture(
     captured = Captured()
     outer = _Outer()
 
-    def make(given: dict[str, Any], on_error: Any) -> _CapturingPipeline:
+    def make(_: Config, given: dict[str, Any], on_error: Any) -> _CapturingPipeline:
         return _CapturingPipeline(captured, {**options, **given}, on_error or on_internal_error)
 
-    make({}, None)  # raises now if it must, while nothing has changed yet
+    _config(options)  # raises now if it must, while nothing has changed yet
     with pipeline._lock:
         outer.set_aside()
-        begun = make({}, None)
+        begun = _CapturingPipeline(captured, options, on_internal_error)
         # In the module's dict, for only a capture may exchange what a module defines.
         vars(pipeline).update(Pipeline=make, _options={}, _stopped=False, _pipeline=begun)
         begun.start()
@@ -150,12 +150,7 @@ class _CapturingPipeline(pipeline.Pipeline):
 
     def __init__(self, captured: Captured, options: dict[str, Any], on_internal_error: Any) -> None:
         self.captured = captured
-        places = {"directory": os.devnull, "config_path": _NOWHERE}
-        super().__init__({**options, **places}, on_internal_error)
-
-    def _use(self, _config: Config) -> None:
-        # Once more, without the environment that the base class has read.
-        super()._use(configuration.load_config(self._options, environ={}))
+        super().__init__(_config(options), options, on_internal_error)
 
     def _reload(self) -> None:
         """Follow no file."""
@@ -163,20 +158,23 @@ class _CapturingPipeline(pipeline.Pipeline):
     def start(self) -> None:
         """Have a crowded buffer emptied by the thread that fills it."""
         recorder.wake = self.wake
-        recorder.wake_at = recorder.WAKE_AT
+        recorder.wake_at = max(1, min(recorder.WAKE_AT, self.config.buffered_records_max // 2))
 
     def wake(self) -> None:
         """Take a turn, unless another thread is at it."""
-        if self._turn_lock.acquire(blocking=False):
+        if self.turnstile.enter(0):
             try:
                 self._take_all(last=False)
             finally:
-                self._turn_lock.release()
+                self.turnstile.leave()
 
     def take(self) -> None:
         """Write all that was recorded so far."""
-        with self._turn_lock:
+        self.turnstile.enter(-1)
+        try:
             self._take_all(last=True)
+        finally:
+            self.turnstile.leave()
 
     def _outputs(self) -> tuple[Encoder, list[pipeline.Exporter]]:
         if self._encoder is None:
@@ -231,7 +229,7 @@ class _Outer:
         self._running = pipeline._pipeline
         if self._running is not None:
             # Held until put_back: the writer's thread waits, and drains no buffer.
-            self._running._turn_lock.acquire()
+            self._running.turnstile.enter(-1)
             self._running._turn()
         self._pipeline = {name: vars(pipeline)[name] for name in self._PIPELINE}
         self._recorder = {name: vars(recorder)[name] for name in self._RECORDER}
@@ -249,7 +247,7 @@ class _Outer:
             self._running._use(self._running.config)
         vars(recorder).update(self._recorder)
         if self._running is not None:
-            self._running._turn_lock.release()
+            self._running.turnstile.leave()
 
 
 def _exchange_series(
@@ -263,6 +261,11 @@ def _exchange_series(
     for instrument in all_of_them:
         instrument._series = series.get(instrument, {})
     return before
+
+
+def _config(options: dict[str, Any]) -> Config:
+    places = {"directory": os.devnull, "config_path": _NOWHERE}
+    return configuration.load_config({**options, **places}, environ={})
 
 
 def _guard(config: Config) -> Any:
