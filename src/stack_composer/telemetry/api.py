@@ -214,3 +214,4 @@ def _start() -> None:
 
 
 recorder.start = _start
+recorder.flush = flush

@@ -478,14 +478,15 @@ def _salt(config: Config) -> bytes:
 
 def resource_of(config: Config) -> Resource:
     """Give what each line says of this program."""
-    return Resource(
-        {
-            **config.resource_attributes,
-            "telemetry.sdk.name": "stack-composer-telemetry",
-            "telemetry.sdk.language": "python",
-            "process.pid": os.getpid(),
-        }
-    )
+    attributes = {
+        **config.resource_attributes,
+        **recorder.resource,
+        "telemetry.sdk.name": "stack-composer-telemetry",
+        "telemetry.sdk.language": "python",
+        "process.pid": os.getpid(),
+    }
+    recorder.written_resource = attributes
+    return Resource(attributes)
 
 
 def _mended(record: Any) -> Any:

@@ -11,13 +11,15 @@ from __future__ import annotations
 import os
 from threading import Lock
 
-from stack_composer.telemetry.model import RemoteParent, SpanRecord
+from stack_composer.telemetry.model import RemoteParent, SpanDetails, SpanRecord
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _lock = Lock()
+trace_states = False
+"""Whether a parent with a trace state was ever seen; else the writer need not look."""
 _LOCKED_SPANS = 64
 """Spans that get ids under one lock: a caller waits for some 10 microseconds at most."""
 
@@ -63,6 +65,9 @@ def identify_all(spans: list[SpanRecord]) -> None:
         drawn = os.urandom(24 * len(some)).hex()
         with _lock:
             _identify_some(some, drawn)
+    if trace_states:
+        for span in spans:
+            _inherit_trace_state(span)
 
 
 def _identify_some(spans: Iterable[SpanRecord], drawn: str) -> None:
@@ -80,6 +85,16 @@ def _identify_some(spans: Iterable[SpanRecord], drawn: str) -> None:
             if span.trace_id is None:
                 span.trace_id = parent.trace_id or _trace_of(span)
         at += 48
+
+
+def _inherit_trace_state(span: SpanRecord) -> None:
+    origin = origin_of(span)
+    # Only of a finished span: on an open one the application may be at work.
+    if origin is None or not origin.trace_state or not span.end_ns:
+        return
+    if span.details is None:
+        span.details = SpanDetails()
+    span.details.trace_state = span.details.trace_state or origin.trace_state
 
 
 def _trace_of(span: SpanRecord) -> str:

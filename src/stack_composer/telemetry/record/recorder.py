@@ -14,7 +14,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from typing import Any
 
     from stack_composer.telemetry.model import LogRecord, SpanRecord
@@ -42,6 +42,11 @@ temporality = "delta"
 """What sums and histograms tell: "delta", "cumulative", or "lowmemory", which is delta
 but for observable counters. Sums that may fall are cumulative whatever is said here."""
 
+resource: Mapping[str, Any] = {}
+"""What the program's own OpenTelemetry SDK says of the program, if it has one."""
+written_resource: Mapping[str, Any] | None = None
+"""What is written of it; None until the first line."""
+
 dropped: dict[tuple[str, str], int] = {}
 """Records lost so far, by (signal, reason); only ever grows."""
 faults: dict[str, int] = {}
@@ -52,8 +57,13 @@ def _nothing() -> None:
     """Stand in for the pipeline until it is wired."""
 
 
+def _flush_nothing(timeout_s: float) -> object:
+    """Stand in for ``api.flush`` likewise."""
+
+
 start: Callable[[], None] = _nothing
 wake: Callable[[], None] = _nothing
+flush: Callable[[float], object] = _flush_nothing
 
 
 def begin() -> None:

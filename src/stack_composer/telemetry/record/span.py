@@ -17,7 +17,7 @@ from gc import is_tracked
 from time import time_ns
 
 from stack_composer.telemetry.model import Event, Link, RemoteParent, SpanDetails, SpanRecord
-from stack_composer.telemetry.record import recorder
+from stack_composer.telemetry.record import ids, recorder
 from stack_composer.telemetry.record.ids import identify, origin_of
 from stack_composer.telemetry.values import copy_attributes, plain, plain_key, settle
 
@@ -396,12 +396,14 @@ def _bounded(
 
 def remote_parent(context: SpanContext) -> RemoteParent:
     """Turn an OpenTelemetry ``SpanContext`` into our form."""
-    state = context.trace_state
+    state = context.trace_state.to_header() if context.trace_state else ""
+    if state:
+        ids.trace_states = True
     return RemoteParent(
         f"{context.trace_id:032x}",
         f"{context.span_id:016x}",
         int(context.trace_flags),
-        state.to_header() if state else "",
+        state,
         is_remote=context.is_remote,
     )
 
