@@ -115,7 +115,7 @@ class Pipeline:
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
         self._stopping = False
-        self._told: dict[tuple[str, str, str], int] = {}
+        self._unwritten = 0
         self._metrics_at = effects.monotonic_ns() + int(METRICS_S * 1e9)
         self._config_at = 0
         self._signature: object = None
@@ -174,7 +174,9 @@ class Pipeline:
             exporter.close()
         self._exporters = []
         self._encoder = self._guard = None
-        self._told = {k: v for k, v in self._told.items() if k[0] != "redacted"}
+        # A new guard counts from nothing; what was lost is counted by the process.
+        for key in [key for key in _told if key[0] == "redacted" or key[1] == "guard"]:
+            del _told[key]
 
     # -- the thread ----------------------------------------------------------------
 
@@ -227,13 +229,14 @@ class Pipeline:
         """Write all, make it durable, return the last bundle's path."""
         if not self.turnstile.enter(timeout_s):
             raise StoreError(
-                f"flush: not done within {timeout_s:g} s", hint="give it more time, or see 'stack-composer telemetry doctor'"
+                f"flush: not done within {timeout_s:g} s",
+                hint="give it more time, or see 'stack-composer telemetry doctor'",
             )
         try:
-            before = sum(recorder.dropped.values()), sum(recorder.faults.values())
+            self._unwritten = 0
             self._take_all(last=True)
             places = [exporter.flush() for exporter in self._exporters]
-            if before != (sum(recorder.dropped.values()), sum(recorder.faults.values())):
+            if self._unwritten:
                 raise StoreError(
                     "flush: some records could not be written",
                     hint="run 'stack-composer telemetry doctor'; it says which and why",
@@ -343,6 +346,7 @@ class Pipeline:
             try:
                 exporter.append(signal, data, sketch)
             except StoreError as error:
+                self._unwritten += len(records)
                 recorder.drop(signal, "not_written", len(records))
                 if self._on_internal_error is not None:
                     self._on_internal_error(error)
@@ -362,9 +366,9 @@ class Pipeline:
             if self._guard.faults:
                 counts["faults", "guard", ""] = self._guard.faults
         metrics = [
-            _health_metric(key, count - self._told.get(key, 0), now_ns)
+            _health_metric(key, count - _told.get(key, 0), now_ns)
             for key, count in counts.items()
-            if count > self._told.get(key, 0)
+            if count > _told.get(key, 0)
         ]
         if not metrics:
             return
@@ -375,8 +379,11 @@ class Pipeline:
                 exporter.append("metrics", data, sketch)
             except StoreError:
                 return  # Told again next time: the counts only grow.
-        self._told = counts
+        _told.update(counts)
 
+
+_told: dict[tuple[str, str, str], int] = {}
+"""What the bundles of this process say already of losses, redactions and faults."""
 
 _HEALTH_KEYS = {
     "dropped": ("signal", "reason"),
@@ -584,6 +591,7 @@ def _after_fork_in_child() -> None:
     _lock = threading.Lock()
     ids.renew_lock_after_fork()
     recorder.reset_after_fork()
+    _told.clear()
     instruments = sys.modules.get(_INSTRUMENTS)
     if instruments is not None:
         instruments.forget_after_fork()

@@ -26,6 +26,7 @@ class GenerationSpan(Span):
 
             if not decide(self, None):
                 self.__class__ = QuietSpan  # type: ignore[assignment]  # the same layout
+                self.end_ns = 1  # so that nothing said to it is kept
         self.parent = None
         self._token = current.set(self)
         self.start_ns = time_ns()
