@@ -155,7 +155,7 @@ def test_a_line_too_long_to_be_ours_is_left_plain_and_does_not_stop_the_rest(
     later = directory / names.open_name(STEM.replace("2025", "2026"), "traces")
     later.write_bytes(LINES[1])
     recovery = recover(directory)
-    assert recovery.refused == [PLAIN]
+    assert (recovery.failed, recovery.refused) == (1, [PLAIN])
     assert isinstance(recovery.error, StoreError)
     assert names_in(directory) == [
         PLAIN,
@@ -196,6 +196,29 @@ def test_leftovers_of_no_bundle_go_and_foreign_files_stay(directory: Path) -> No
         (directory / name).write_bytes(b"{}")
     assert recover(directory).removed == len(leftover)
     assert names_in(directory) == foreign
+
+
+def test_of_twins_the_plain_one_goes_and_the_sealed_one_is_not_written_again(
+    directory: Path,
+) -> None:
+    leave(directory, b"".join(LINES))
+    recover(directory)
+    before = (directory / SEALED).stat()
+    leave(directory, b"".join(LINES))  # As after a power cut that undid its deletion.
+    again = recover(directory)
+    assert (again.sealed, again.removed) == (0, 1)
+    assert names_in(directory) == [SEALED, SKETCH]
+    assert (directory / SEALED).stat() == before
+
+
+def test_a_sidecar_whose_bundle_the_listing_missed_stays(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave(directory, LINES[0])
+    (directory / SKETCH).write_bytes(b"{}")
+    monkeypatch.setattr(Folder, "names", lambda _folder: [SKETCH])
+    assert recover(directory).removed == 0
+    assert names_in(directory) == [PLAIN, SKETCH]
 
 
 def test_a_sidecar_stays_as_long_as_either_bundle_is_there() -> None:

@@ -14,7 +14,8 @@ import pytest
 
 from stack_composer.telemetry import effects
 from stack_composer.telemetry.errors import StoreError
-from stack_composer.telemetry.store import lock, names, reader, retention, writer
+from stack_composer.telemetry.store import lock, names, reader, retention, seal
+from stack_composer.telemetry.store import writer as writers
 from stack_composer.telemetry.store.sketch import Sketch
 from stack_composer.telemetry.store.writer import BundleWriter
 from store_lines import all_lines, append, names_in, spans_line, tick_until_idle
@@ -152,6 +153,23 @@ def test_flush_syncs_open_and_waiting_bundles_and_the_folder(
     writer.close()
 
 
+def test_flush_tells_of_a_bundle_that_was_let_go_unsynced(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_fd: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    writer = BundleWriter(str(directory), bundle_bytes_max=1)
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "fsync", fail)
+        for number in range(writers.SEALINGS_MAX + 2):
+            append(writer, spans_line(number))
+    with pytest.raises(StoreError, match="Input/output"):
+        writer.flush()
+    assert writer.flush()
+    writer.close()
+
+
 def test_a_small_bundle_stays_plain_at_the_end_and_a_large_one_is_sealed(directory: Path) -> None:
     small = BundleWriter(str(directory))
     append(small, spans_line(1))
@@ -159,7 +177,7 @@ def test_a_small_bundle_stays_plain_at_the_end_and_a_large_one_is_sealed(directo
     assert [name.rpartition(".")[2] for name in names_in(directory)] == ["jsonl"]
     shutil.rmtree(directory)
     large = BundleWriter(str(directory))
-    append(large, spans_line(2, padding="x" * writer.SEALED_AT_CLOSE_BYTES_MIN))
+    append(large, spans_line(2, padding="x" * writers.SEALED_AT_CLOSE_BYTES_MIN))
     large.close()
     assert [name.rpartition(".")[2] for name in names_in(directory)] == ["zst", "json"]
 
@@ -424,7 +442,10 @@ def test_a_folder_moved_away_is_left_at_the_next_tick(directory: Path) -> None:
     assert all_lines(directory) == [spans_line(2)]
 
 
-def test_a_folder_removed_while_sealing_is_no_crash(directory: Path) -> None:
+def test_a_folder_removed_while_sealing_is_no_crash(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writers, "TICK_NS", 0)
     line = spans_line(1, padding="x" * 3_000_000)
     writer = BundleWriter(str(directory), bundle_bytes_max=len(line))
     append(writer, line)
@@ -595,7 +616,6 @@ def test_a_bundle_that_cannot_be_sealed_is_one_error_and_stays_readable(
     writer = BundleWriter(str(directory), bundle_bytes_max=1)
     append(writer, spans_line(1))
     append(writer, spans_line(2))
-    from stack_composer.telemetry.store import seal
 
     def fail(_fd: int, _data: bytes) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -610,16 +630,59 @@ def test_a_bundle_that_cannot_be_sealed_is_one_error_and_stays_readable(
     writer.close()
 
 
+def test_what_a_full_disk_left_plain_is_sealed_with_the_next_orphans(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_ns = [SECOND_NS]
+    monkeypatch.setattr(effects, "monotonic_ns", lambda: now_ns[0])
+    writer = BundleWriter(str(directory), bundle_bytes_max=1)
+    append(writer, spans_line(1))
+    append(writer, spans_line(2))
+
+    def fail(_fd: int, _data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr(seal, "write_all", fail)
+        with pytest.raises(StoreError, match="No space left"):
+            writer.tick()
+        now_ns[0] += writers.ADOPT_AFTER_S * SECOND_NS
+        with pytest.raises(StoreError, match=r"1 bundles of ended .*No space left"):
+            writer.tick()
+    writer.tick()
+    assert [b.sealed for b in reader.list_bundles(str(directory)).bundles] == [False, False]
+    now_ns[0] += writers.ADOPT_EVERY_S * SECOND_NS
+    tick_until_idle(writer)
+    assert [b.sealed for b in reader.list_bundles(str(directory)).bundles] == [True, False]
+    assert all_lines(directory) == [spans_line(1), spans_line(2)]
+    writer.close()
+
+
+def test_a_tick_ends_soon_and_the_next_one_goes_on(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writers, "TICK_NS", 0)
+    writer = BundleWriter(str(directory), bundle_bytes_max=1)
+    append(writer, spans_line(1))
+    append(writer, spans_line(2))
+    ticks = 1
+    while writer.tick():
+        ticks += 1
+    assert ticks > 2
+    assert [b.sealed for b in reader.list_bundles(str(directory)).bundles] == [True, False]
+    writer.close()
+
+
 def test_when_sealing_falls_behind_the_oldest_stays_plain(directory: Path) -> None:
-    line_writer = BundleWriter(str(directory), bundle_bytes_max=1)
-    count = writer.SEALINGS_MAX + 4
+    writer = BundleWriter(str(directory), bundle_bytes_max=1)
+    count = writers.SEALINGS_MAX + 4
     for number in range(count):
-        append(line_writer, spans_line(number))
-    tick_until_idle(line_writer)
+        append(writer, spans_line(number))
+    tick_until_idle(writer)
     sealed = [bundle.sealed for bundle in reader.list_bundles(str(directory)).bundles]
-    assert sealed == [False] * 3 + [True] * writer.SEALINGS_MAX + [False]
+    assert sealed == [False] * 3 + [True] * writers.SEALINGS_MAX + [False]
     assert all_lines(directory) == [spans_line(number) for number in range(count)]
-    line_writer.close()
+    writer.close()
 
 
 def test_names_of_bundles_are_ours(directory: Path) -> None:

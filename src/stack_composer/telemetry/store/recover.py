@@ -76,13 +76,16 @@ class Recovery:
     Attributes:
         sealed: How many orphans were adopted and sealed.
         removed: How many empty, superseded or leftover files were deleted.
-        refused: Plain bundles that could not be sealed; skip them next time.
-        error: What the last of those met, or None.
+        failed: How many orphans could not be sealed, and stay plain.
+        refused: Those of them that never can (not a file of ours, a line too long);
+            skip them next time. A full disk is no such reason.
+        error: What the last of the failed met, or None.
     """
 
     def __init__(self, folder: Folder, *, skip: Collection[str] = ()) -> None:
         self.sealed = 0
         self.removed = 0
+        self.failed = 0
         self.refused: list[str] = []
         self.error: Exception | None = None
         self._folder = folder
@@ -119,8 +122,10 @@ class Recovery:
             except (OSError, StoreError) as error:
                 # One file that cannot be mended must not keep the rest from it.
                 self.close()
-                self.refused.append(name)
+                self.failed += 1
                 self.error = error
+                if isinstance(error, StoreError):
+                    self.refused.append(name)
             self._sealing = None
 
     def _remove_leftover(self, name: str) -> None:

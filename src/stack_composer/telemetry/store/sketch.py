@@ -479,7 +479,7 @@ class Sketch:
         if isfinite(increment):
             series.values.total = _bounded(series.values.total + increment)
 
-    def add_cumulative_sum(  # noqa: PLR0913 - a point has that many parts
+    def add_cumulative_sum(
         self,
         name: str,
         labels: Labels,
@@ -500,7 +500,7 @@ class Sketch:
             reached.total = value
             series.add_cumulative(start_ns, time_ns, reached)
 
-    def add_histogram(  # noqa: PLR0913 - as add_cumulative_sum
+    def add_histogram(
         self,
         name: str,
         labels: Labels,

@@ -41,6 +41,10 @@ ADOPT_AFTER_S: Final = 5
 """A younger writer adopts nothing, so that a short program never pays for others."""
 
 ADOPT_EVERY_S: Final = 600
+
+TICK_NS: Final = 10_000_000
+"""After so long ``tick`` begins no further step."""
+
 _NAME_TRIES: Final = 8
 _NS: Final = 1_000_000_000
 
@@ -113,6 +117,7 @@ class BundleWriter:
         self._adopt_next_ns = self._started_ns + ADOPT_AFTER_S * _NS
         self._last_path = self._directory
         self._folder_is_synced = True
+        self._unsynced: OSError | None = None
 
     def append(self, signal: str, data: bytes, sketch: Sketch) -> None:
         """Append whole lines to the open bundle of a signal, all or nothing.
@@ -195,17 +200,18 @@ class BundleWriter:
         raise FileExistsError(errno.EEXIST, "no name is free")
 
     def tick(self) -> bool:
-        """Do what is due, for at most some milliseconds: rotate, seal, adopt.
+        """Do what is due, for about ``TICK_NS``: rotate, seal, adopt.
 
-        Call it after each append and whenever idle; with nothing to do it costs a
-        few microseconds. One fsync may take as long as the disk likes.
+        Call it about once a second, and after each append while much is written; with
+        nothing to do it costs some microseconds. A step takes 5 ms at most, but one
+        fsync may take as long as the disk likes.
 
         Returns:
-            Whether work is left, so that an idle caller comes back soon.
+            Whether work is left, so that an idle caller may come back soon.
 
         Raises:
-            StoreError: A bundle could not be sealed, and stays plain. It is
-                raised once for a bundle; all else goes on at the next tick.
+            StoreError: A bundle could not be sealed, and stays plain. It is tried
+                again with the next orphans; all else goes on at the next tick.
         """
         if self._folder is None:
             return False
@@ -213,13 +219,20 @@ class BundleWriter:
             self._leave_folder()
             return False
         self._retire_old()
+        until_ns = effects.monotonic_ns() + TICK_NS
         try:
-            if self._sealings:
-                self._seal_a_little()
-            else:
-                self._adopt_a_little()
+            while self._work_a_little():
+                if effects.monotonic_ns() >= until_ns:
+                    return True
         except OSError as error:
             raise store_error("seal a bundle in", self._directory, error) from error
+        return False
+
+    def _work_a_little(self) -> bool:
+        if self._sealings:
+            self._seal_a_little()
+        else:
+            self._adopt_a_little()
         return bool(self._sealings or self._recovery)
 
     def _retire_old(self) -> None:
@@ -234,8 +247,7 @@ class BundleWriter:
             done = sealing.step()
         except BaseException:
             self._sealings.popleft()
-            self._refused.add(sealing.open_name)
-            _release(sealing)
+            self._release(sealing)
             raise
         if done:
             self._sealings.popleft()
@@ -263,7 +275,7 @@ class BundleWriter:
             self._refused.update(recovery.refused)
             if recovery.error is not None:
                 raise StoreError(
-                    f"{len(recovery.refused)} bundles of ended processes in "
+                    f"{recovery.failed} bundles of ended processes in "
                     f"{self._directory} cannot be sealed: {recovery.error}",
                     hint="run 'stack-composer telemetry doctor'",
                 ) from recovery.error
@@ -278,7 +290,10 @@ class BundleWriter:
         Raises:
             StoreError: Something could not be made durable; try again later.
         """
+        failure, self._unsynced = self._unsynced, None
         try:
+            if failure is not None:
+                raise failure
             for sealing in self._sealings:
                 sealing.sync()
             for live in self._live.values():
@@ -346,7 +361,15 @@ class BundleWriter:
         del self._live[live.signal]
         self._sealings.append(Sealing(self._folder, live.fd, live.stem, live.signal, live.sketch))
         if len(self._sealings) > SEALINGS_MAX:
-            _release(self._sealings.popleft())
+            self._release(self._sealings.popleft())
+
+    def _release(self, sealing: Sealing) -> None:
+        """Leave a full bundle plain; what the next ``flush`` says must hold for it too."""
+        try:
+            sealing.sync()
+        except OSError as error:
+            self._unsynced = error
+        sealing.close()
 
     def _drop(self, live: _Live) -> None:
         """Stop writing a bundle and leave it plain, for a later process to adopt."""
@@ -397,11 +420,3 @@ def _append_or_undo(fd: int, data: bytes, end: int) -> None:
         except OSError:
             raise _TornError(error) from error
         raise
-
-
-def _release(sealing: Sealing) -> None:
-    """Leave a full bundle plain; what ``flush`` promised must hold for it too."""
-    try:
-        sealing.sync()
-    finally:
-        sealing.close()
