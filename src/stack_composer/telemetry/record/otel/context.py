@@ -24,12 +24,13 @@ from __future__ import annotations
 
 from opentelemetry.context.context import Context, _RuntimeContext
 
-from stack_composer.telemetry.record import ids, recorder, span as spans
+from stack_composer.telemetry.record import ids, recorder
+from stack_composer.telemetry.record import span as spans
 from stack_composer.telemetry.record.span import Attached, OffSpan, Span, base_of, remote_parent
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from contextvars import ContextVar, Token
+    from contextvars import Token
     from typing import Any
 
     from opentelemetry.trace import SpanContext, TraceState
@@ -198,7 +199,7 @@ def parent_in(context: Context | None) -> SpanRecord | RemoteParent | None:
     try:
         span = context.get(span_key()) if context else None
         return None if span is None else parent_of(span)
-    except Exception:
+    except Exception:  # noqa: BLE001 - another tracer's span, or no context at all
         recorder.fault("context")
         return None
 
@@ -214,7 +215,7 @@ def parent_of(span: Any) -> SpanRecord | RemoteParent | None:
 def current_parent() -> SpanRecord | RemoteParent | None:
     """Give the parent of a span that would start now."""
     value = spans._get()
-    return value.parent if type(value) is Attached else value  # type: ignore[no-any-return]
+    return value.parent if type(value) is Attached else value
 
 
 def _trace_state(origin: RemoteParent | None) -> TraceState | None:

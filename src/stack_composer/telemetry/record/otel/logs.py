@@ -8,6 +8,7 @@ its underscore, hence no promise; what changed there since 1.38 is allowed for.
 from __future__ import annotations
 
 from time import time_ns
+from types import SimpleNamespace
 
 from opentelemetry import _logs as api
 
@@ -37,7 +38,7 @@ class Logger(api.Logger):
         super().__init__(scope.name)
         self._scope = scope
 
-    def emit(  # type: ignore[override]  # one signature for what the API overloads
+    def emit(  # noqa: PLR0913 - the API's own signature
         self,
         record: api.LogRecord | None = None,
         *,
@@ -56,31 +57,40 @@ class Logger(api.Logger):
             return
         try:
             if record is not None:
-                append(_converted(record, _span_of(record), self._scope))
+                append(converted(record, span_of(record), self._scope))
                 return
-            made = _Parts()
-            made.timestamp, made.observed_timestamp = timestamp, observed_timestamp
-            made.severity_number, made.severity_text = severity_number, severity_text
-            made.body, made.attributes = body, attributes
-            made.event_name, made.exception = event_name, exception
+            parts = SimpleNamespace(
+                timestamp=timestamp,
+                observed_timestamp=observed_timestamp,
+                severity_number=severity_number,
+                severity_text=severity_text,
+                body=body,
+                attributes=attributes,
+                event_name=event_name,
+                exception=exception,
+            )
             span = current_parent() if context is None else parent_in(context)
-            append(_converted(made, span, self._scope))
-        except Exception:
+            append(converted(parts, span, self._scope))
+        except Exception:  # noqa: BLE001 - whatever was passed for a part
             recorder.drop("logs", "unreadable")
 
     def enabled(
         self,
         *,
-        context: Context | None = None,
-        severity_number: Any = None,
-        event_name: str | None = None,
+        context: Context | None = None,  # noqa: ARG002 - nothing is left out by what it is
+        severity_number: Any = None,  # noqa: ARG002
+        event_name: str | None = None,  # noqa: ARG002
     ) -> bool:
         """Tell whether anything is recorded now."""
         return recorder.recording
 
 
 class LoggerProvider(api.LoggerProvider):
-    """Gives loggers."""
+    """Gives loggers.
+
+    Not ``Durable``: OpenTelemetry's ``logging`` handler calls ``force_flush`` on a thread
+    that it starts while the interpreter ends, where Python 3.12 refuses to start one.
+    """
 
     def get_logger(
         self,
@@ -93,22 +103,8 @@ class LoggerProvider(api.LoggerProvider):
         return Logger(scope_of(name, version, schema_url, attributes))
 
 
-class _Parts:
-    """The parts of a record that has not been made into an object."""
-
-    __slots__ = (
-        "attributes",
-        "body",
-        "event_name",
-        "exception",
-        "observed_timestamp",
-        "severity_number",
-        "severity_text",
-        "timestamp",
-    )
-
-
-def _converted(given: Any, span: SpanRecord | RemoteParent | None, scope: Scope) -> LogRecord:
+def converted(given: Any, span: SpanRecord | RemoteParent | None, scope: Scope) -> LogRecord:
+    """Turn a log record of the API, or anything with the same parts, into ours."""
     severity = getattr(given.severity_number, "value", given.severity_number)
     attributes = copy_attributes(given.attributes) if given.attributes else {}
     error = getattr(given, "exception", None)
@@ -132,7 +128,7 @@ def _converted(given: Any, span: SpanRecord | RemoteParent | None, scope: Scope)
     return record
 
 
-def _span_of(record: api.LogRecord) -> SpanRecord | RemoteParent | None:
+def span_of(record: api.LogRecord) -> SpanRecord | RemoteParent | None:
     """Find the span of a record, which carries a context or, of old, the bare ids."""
     context = getattr(record, "context", None)
     found = parent_in(context) if context else None

@@ -19,8 +19,9 @@ from opentelemetry.metrics import CallbackOptions
 from stack_composer.telemetry.record import recorder
 from stack_composer.telemetry.record.aggregate import ReportedSumSeries
 from stack_composer.telemetry.record.instruments import Instrument, get_instrument
+from stack_composer.telemetry.record.otel.durable import Durable
 from stack_composer.telemetry.record.otel.scope import scope_of
-from stack_composer.telemetry.values import copy_attributes, plain_key
+from stack_composer.telemetry.values import copy_attributes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from opentelemetry.context import Context
-    from opentelemetry.metrics import Observation
 
     from stack_composer.telemetry.model import Metric
     from stack_composer.telemetry.record.instruments import Series
@@ -51,7 +51,7 @@ class _Synchronous:
         self,
         amount: float,
         attributes: Mapping[str, Any] | None = None,
-        context: Context | None = None,
+        context: Context | None = None,  # noqa: ARG002 - for exemplars, which are not kept
     ) -> None:
         """Take one value; one that is no number, or below zero for a counter, is counted."""
         if not recorder.recording:
@@ -113,7 +113,7 @@ class _Observed(Instrument):
         for callback in list(self._callbacks):
             try:
                 self._observe(callback)
-            except Exception:
+            except Exception:  # noqa: BLE001
                 # The application's own code; the other callbacks still have their say.
                 recorder.fault("metric_callback")
         return super().metric(now_ns)
@@ -196,7 +196,7 @@ class Meter(api.Meter):
         unit: str = "",
         description: str = "",
         *,
-        explicit_bucket_boundaries_advisory: Sequence[float] | None = None,
+        explicit_bucket_boundaries_advisory: Sequence[float] | None = None,  # noqa: ARG002
     ) -> Histogram:
         """Give the histogram of this name; exponential, so it needs no advice."""
         return Histogram(self._instrument("histogram", name, unit, description))
@@ -255,12 +255,12 @@ class Meter(api.Meter):
         assert isinstance(instrument, _Observed), "get_instrument gives the sort asked for"
         try:
             instrument.ask_too(callbacks or ())
-        except Exception:
-            recorder.fault("metric_callback")  # a generator that raised before its first yield
+        except Exception:  # noqa: BLE001 - a generator that raised before its first yield
+            recorder.fault("metric_callback")
         recorder.begin()  # Nothing is ever appended, so nothing else starts the writer.
 
 
-class MeterProvider(api.MeterProvider):
+class MeterProvider(Durable, api.MeterProvider):
     """Gives meters."""
 
     def get_meter(
@@ -271,5 +271,4 @@ class MeterProvider(api.MeterProvider):
         attributes: Mapping[str, Any] | None = None,
     ) -> Meter:
         """Give the meter of this scope."""
-        texts = [plain_key(text) if text else "" for text in (name, version, schema_url)]
-        return Meter(*texts, attributes)
+        return Meter(name, version, schema_url, attributes)

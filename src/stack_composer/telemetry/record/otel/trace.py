@@ -19,15 +19,18 @@ Nothing here raises, whatever is passed: what cannot be used is left out, or cou
 
 from __future__ import annotations
 
+from contextlib import suppress
 from time import time_ns
 
 from opentelemetry import trace as api
 from opentelemetry.trace import SpanKind, StatusCode
 
-from stack_composer.telemetry.model import Link, SpanDetails
-from stack_composer.telemetry.record import ids, recorder, span as spans
+from stack_composer.telemetry.model import SpanDetails
+from stack_composer.telemetry.record import ids, recorder
+from stack_composer.telemetry.record import span as spans
 from stack_composer.telemetry.record.exceptions import describe
 from stack_composer.telemetry.record.otel.context import current_parent, join, parent_in
+from stack_composer.telemetry.record.otel.durable import Durable
 from stack_composer.telemetry.record.otel.scope import OVERFLOW, scope_of
 from stack_composer.telemetry.record.span import (
     OFF,
@@ -49,7 +52,7 @@ if TYPE_CHECKING:
 
     from opentelemetry.context import Context
 
-    from stack_composer.telemetry.model import RemoteParent, Scope, SpanRecord
+    from stack_composer.telemetry.model import Scope
 
 _INTERNAL = SpanKind.INTERNAL
 _ERROR = StatusCode.ERROR
@@ -89,7 +92,8 @@ class _StartedSpan(_TracerSpan):
         trace: TracebackType | None,
     ) -> None:
         if error is not None:
-            _blame(self, error, self.records_exception, self.sets_status, escaped=True)
+            flags = {"records": self.records_exception, "sets_status": self.sets_status}
+            _blame(self, error, **flags, escaped=True)
         self.end()
 
     def end(self, end_time: int | None = None) -> None:
@@ -122,24 +126,17 @@ class _Block:
     As a decorator it stands for a new span around each call.
     """
 
-    __slots__ = ("_arguments", "_ends", "_records", "_sets_status", "_span", "_token", "_tracer")
+    __slots__ = ("_arguments", "_flags", "_span", "_token", "_tracer")
     _token: Any
     _span: Span
 
     def __init__(
-        self,
-        tracer: Tracer,
-        arguments: tuple[Any, ...],
-        *,
-        records: bool,
-        sets_status: bool,
-        ends: bool,
+        self, tracer: Tracer, arguments: tuple[Any, ...], flags: tuple[bool, bool, bool]
     ) -> None:
+        """Keep what ``start_as_current_span`` was given: its first six, its last three."""
         self._tracer = tracer
         self._arguments = arguments
-        self._records = records
-        self._sets_status = sets_status
-        self._ends = ends
+        self._flags = flags
 
     def __enter__(self) -> Span:
         self._span = span = self._tracer._started_span(*self._arguments)
@@ -156,34 +153,28 @@ class _Block:
         trace: TracebackType | None,
     ) -> None:
         self.leave()
+        records, sets_status, ends = self._flags
         if error is not None:
-            _blame(self._span, error, self._records, self._sets_status)
-        if self._ends:
+            _blame(self._span, error, records=records, sets_status=sets_status)
+        if ends:
             self._span.end()
 
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Wrap a function, a coroutine function or a generator function of either kind."""
         from stack_composer.telemetry.record.decorate import decorate
 
-        return decorate(self, function)
+        # All that it asks for, again, leave and resume, is here too.
+        return decorate(self, function)  # type: ignore[arg-type]
 
     def again(self) -> _Block:
         """Make a block like this one; a decorator needs one a call."""
-        return _Block(
-            self._tracer,
-            self._arguments,
-            records=self._records,
-            sets_status=self._sets_status,
-            ends=self._ends,
-        )
+        return _Block(self._tracer, self._arguments, self._flags)
 
     def leave(self) -> None:
         """Have the span no longer current, without ending it."""
-        try:
+        # In another task or thread than it was entered in, there is nothing to undo.
+        with suppress(ValueError, RuntimeError):
             spans._reset(self._token)
-        except (ValueError, RuntimeError):
-            # Left in another task or thread than it was entered in: nothing to undo.
-            pass
 
     def resume(self) -> None:
         """Have the span current again, after ``leave``."""
@@ -195,11 +186,11 @@ class Tracer(api.Tracer):
 
     def __init__(self, scope: Scope) -> None:
         self._scope = scope
-        self._attaching = _class_of(_TracerSpan, scope)
-        self._started = _class_of(_StartedSpan, scope)
+        self._attaching = class_of(_TracerSpan, scope)
+        self._started = class_of(_StartedSpan, scope)
         self._others: dict[tuple[Any, ...], type[Span]] = {}
 
-    def start_as_current_span(  # type: ignore[override]  # a span is its own context manager
+    def start_as_current_span(  # noqa: PLR0913, PLR0917 - the signature is the API's
         self,
         name: str,
         context: Context | None = None,
@@ -207,9 +198,9 @@ class Tracer(api.Tracer):
         attributes: Mapping[str, Any] | None = None,
         links: Sequence[api.Link] | None = None,
         start_time: int | None = None,
-        record_exception: bool = True,
-        set_status_on_exception: bool = True,
-        end_on_exit: bool = True,
+        record_exception: bool = True,  # noqa: FBT001, FBT002
+        set_status_on_exception: bool = True,  # noqa: FBT001, FBT002
+        end_on_exit: bool = True,  # noqa: FBT001, FBT002
     ) -> Any:
         """Give a context manager, or decorator, that is a span and the current one inside.
 
@@ -224,13 +215,13 @@ class Tracer(api.Tracer):
         ):
             arguments = (name, context, kind, attributes, links, start_time)
             flags = (record_exception, set_status_on_exception, end_on_exit)
-            return self._unusual(arguments, *flags)
+            return self._unusual(arguments, flags)
         if attributes:
             attributes = copy_attributes(attributes)
         # As in record.span.make, spelled out: a call costs a tenth of the whole.
         span = _new(self._attaching)
         span.name = name
-        span.attributes = attributes  # type: ignore[assignment]  # a dict of our own, or None
+        span.attributes = attributes
         span.details = span.trace_id = span.span_id = None
         span.start_ns = span.end_ns = 0
         if kind is not _INTERNAL or links:
@@ -245,8 +236,8 @@ class Tracer(api.Tracer):
         attributes: Mapping[str, Any] | None = None,
         links: Sequence[api.Link] | None = None,
         start_time: int | None = None,
-        record_exception: bool = True,
-        set_status_on_exception: bool = True,
+        record_exception: bool = True,  # noqa: FBT001, FBT002
+        set_status_on_exception: bool = True,  # noqa: FBT001, FBT002
     ) -> Any:
         """Start a span that is not the current one; whoever asked for it ends it."""
         recorder.begin()
@@ -254,7 +245,9 @@ class Tracer(api.Tracer):
             return _pass_on(name, context)
         sort = self._started
         if not (record_exception and set_status_on_exception):
-            sort = self._class_that(record_exception, set_status_on_exception)
+            sort = self._class_that(
+                records=bool(record_exception), sets_status=bool(set_status_on_exception)
+            )
         return self._started_span(name, context, kind, attributes, links, start_time, sort)
 
     def _started_span(
@@ -277,9 +270,7 @@ class Tracer(api.Tracer):
         span.start_ns = moment(start_time) if start_time else time_ns()
         return span
 
-    def _unusual(
-        self, arguments: tuple[Any, ...], records: bool, sets_status: bool, ends: bool
-    ) -> Any:
+    def _unusual(self, arguments: tuple[Any, ...], flags: tuple[bool, bool, bool]) -> Any:
         """Give a span when there is a choice to honour, a sampler, or nothing to record."""
         recorder.begin()
         name, context, kind, attributes, links, start_time = arguments
@@ -287,8 +278,8 @@ class Tracer(api.Tracer):
         if sort is OffSpan:
             # Nothing of it is current then: a context from outside passes through.
             return OFF if context is None else api.use_span(_pass_on(name, context))
-        if context is not None or start_time is not None or not (records and sets_status and ends):
-            return _Block(self, arguments, records=records, sets_status=sets_status, ends=ends)
+        if context is not None or start_time is not None or not all(flags):
+            return _Block(self, arguments, flags)
         attaching = self._attaching if sort is Span else self._drawn_class()
         span: Span = make(attaching, name, copy_attributes(attributes) if attributes else None)
         if kind is not _INTERNAL or links:
@@ -302,20 +293,21 @@ class Tracer(api.Tracer):
             from stack_composer.telemetry.record.sampling import DrawnSpan
 
             base = type("_DrawnTracerSpan", (DrawnSpan, _TracerSpan), {"__slots__": ()})
-            found = self._others["drawn",] = _class_of(base, self._scope)
+            found = self._others["drawn",] = class_of(base, self._scope)
         return found
 
-    def _class_that(self, records: bool, sets_status: bool) -> type[Span]:
+    def _class_that(self, *, records: bool, sets_status: bool) -> type[Span]:
         """Give the class of started spans that treat an exception in this way."""
-        key = (bool(records), bool(sets_status))
+        key = (records, sets_status)
         found = self._others.get(key)
         if found is None:
-            flags = {"records_exception": key[0], "sets_status": key[1]}
-            found = self._others[key] = _class_of(_StartedSpan, self._scope, **flags)
+            found = self._others[key] = class_of(
+                _StartedSpan, self._scope, records_exception=records, sets_status=sets_status
+            )
         return found
 
 
-class TracerProvider(api.TracerProvider):
+class TracerProvider(Durable, api.TracerProvider):
     """Gives tracers; makes our runtime context OpenTelemetry's, see ``otel.context``."""
 
     def __init__(self) -> None:
@@ -343,7 +335,8 @@ class TracerProvider(api.TracerProvider):
         return tracer
 
 
-def _class_of(base: type[Any], scope: Scope, **flags: bool) -> type[Any]:
+def class_of(base: type[Any], scope: Scope, **flags: bool) -> type[Any]:
+    """Make a class of spans of one scope, with the same slots as ``base``."""
     return type(base.__name__, (base,), {"__slots__": (), "scope": scope, **flags})
 
 
@@ -376,12 +369,12 @@ def _detail(span: Span, kind: SpanKind, links: Sequence[api.Link] | None) -> Non
         details.kind = kind.value + 1
         for link in links or ():
             span.add_link(link.context, link.attributes)
-    except Exception:
-        recorder.fault("span_details")  # no SpanKind, or no Links
+    except Exception:  # noqa: BLE001 - no SpanKind, or no Links
+        recorder.fault("span_details")
 
 
 def _blame(
-    span: Span, error: BaseException, records: bool, sets_status: bool, *, escaped: bool = False
+    span: Span, error: BaseException, *, records: bool, sets_status: bool, escaped: bool = False
 ) -> None:
     """Record what left a block, unless it is no error, such as GeneratorExit."""
     if not isinstance(error, Exception) or not span.is_recording():
