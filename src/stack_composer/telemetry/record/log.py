@@ -5,7 +5,8 @@ from __future__ import annotations
 from time import time_ns
 
 from stack_composer.telemetry.model import LogRecord, Scope
-from stack_composer.telemetry.record import recorder, span as spans
+from stack_composer.telemetry.record import recorder
+from stack_composer.telemetry.record import span as spans
 from stack_composer.telemetry.record.span import Attached
 from stack_composer.telemetry.values import copy_attributes, plain, plain_key
 

@@ -128,21 +128,22 @@ class Span(SpanRecord):
 
     def again(self) -> Self:
         """Make an unstarted span like this one; a decorator needs one a call."""
-        return make(type(self), self.name, dict(self.attributes) if self.attributes else None)
+        span: Self = make(
+            type(self), self.name, dict(self.attributes) if self.attributes else None
+        )
+        return span
 
     def _join(self, current_value: Any) -> SpanRecord | RemoteParent | None:
         """Find the parent in what is current; turn quiet below an unsampled one."""
-        parent = current_value.parent if type(current_value) is Attached else current_value
+        held: Any = current_value.parent if type(current_value) is Attached else current_value
+        parent: Span | RemoteParent | None = held
         if parent is None or ignore_parent_flag:
-            return parent  # type: ignore[no-any-return]
-        if type(parent) is RemoteParent:
-            sampled = parent.flags & 1
-        else:
-            sampled = parent.sampled
+            return parent
+        sampled = parent.flags & 1 if isinstance(parent, RemoteParent) else parent.sampled
         if not sampled:
             self.__class__ = QuietSpan
             self.end_ns = 1  # so that nothing said to it is kept
-        return parent  # type: ignore[no-any-return]
+        return parent
 
     # -- OpenTelemetry's Span ---------------------------------------------------
 
