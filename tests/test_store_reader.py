@@ -46,6 +46,13 @@ def frames(*groups: list[bytes]) -> bytes:
     return b"".join(zstd.compress_frame(b"".join(group)) for group in groups)
 
 
+@pytest.fixture(params=[2**20, 16, 7], ids="pieces of {}".format)
+def pieces(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read in pieces of several sizes: what matters may lie across two of them."""
+    monkeypatch.setattr(reader, "_PIECE_BYTES", request.param)
+    monkeypatch.setattr(reader, "_READ_BYTES", request.param)
+
+
 # --- bundles cut and damaged ------------------------------------------------------
 
 
@@ -70,6 +77,7 @@ def test_a_sealed_bundle_cut_at_any_byte_gives_a_prefix_of_its_lines(directory: 
         assert counts["truncated"] == (0 if at_an_end else 1)
 
 
+@pytest.mark.usefixtures("pieces")
 def test_no_flipped_bit_in_a_sealed_bundle_becomes_a_record(directory: Path) -> None:
     whole = frames(LINES[:2], LINES[2:4], LINES[4:])
     middle = range(len(frames(LINES[:2])), len(frames(LINES[:2], LINES[2:4])))
@@ -86,13 +94,14 @@ def test_no_flipped_bit_in_a_sealed_bundle_becomes_a_record(directory: Path) -> 
             assert found[-2:] == BARE[-2:], "one damaged frame cost another"
 
 
-def test_a_damaged_frame_costs_no_more_than_itself(directory: Path) -> None:
-    groups = [LINES[:2], LINES[2:4], LINES[4:]]
-    raw = [bytearray(frames(group)) for group in groups]
-    raw[1][-1] ^= 1  # Its checksum.
+@pytest.mark.usefixtures("pieces")
+def test_damaged_frames_cost_no_more_than_themselves(directory: Path) -> None:
+    raw = [bytearray(frames([line])) for line in LINES]
+    for damaged in (1, 2, 4):
+        raw[damaged][-1] ^= 1  # Its checksum.
     found, counts = read(put(directory, b"".join(raw), sealed=True))
-    assert found == BARE[:2] + BARE[4:]
-    assert counts == {"damaged_frame": 1}
+    assert found == [BARE[0], BARE[3], BARE[5]]
+    assert counts == {"damaged_frame": 3}
 
 
 @pytest.mark.parametrize("sealed", [False, True])
@@ -190,22 +199,29 @@ def test_of_twins_the_sealed_one_is_listed(directory: Path) -> None:
     assert all_lines(directory) == LINES
 
 
+@pytest.mark.parametrize("missed", ["both names", "the new name"])
+@pytest.mark.parametrize("torn", [1, 2])
 def test_a_bundle_sealed_while_listing_is_seen_once(
-    directory: Path, monkeypatch: pytest.MonkeyPatch
+    directory: Path, monkeypatch: pytest.MonkeyPatch, torn: int, missed: str
 ) -> None:
-    """A listing that was read half before and half after a rename misses both names."""
+    """A listing that is read half before and half after a rename may miss both names."""
     put(directory, b"".join(LINES), sealed=False)
     listed = Folder.names
+    calls = []
 
-    def torn_names(_folder: Folder) -> list[str]:
-        monkeypatch.setattr(Folder, "names", listed)
-        put(directory, frames(LINES), sealed=True)
+    def torn_names(folder: Folder) -> list[str]:
+        calls.append(1)
+        if len(calls) != torn:
+            return listed(folder)
+        found = listed(folder)
+        (directory / names.sealed_name(STEM, "traces")).write_bytes(frames(LINES))
         (directory / names.open_name(STEM, "traces")).unlink()
-        return []
+        return found if missed == "the new name" else []
 
     monkeypatch.setattr(Folder, "names", torn_names)
     (bundle,) = reader.list_bundles(str(directory)).bundles
     assert bundle.sealed
+    assert len(calls) >= torn
 
 
 def test_following_a_bundle_gives_each_line_once_through_its_sealing(directory: Path) -> None:

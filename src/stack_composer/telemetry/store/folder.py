@@ -251,10 +251,6 @@ class Folder:
         """All names in the folder, in no order."""
         return os.listdir(self.path if self._fd is None else self._fd)
 
-    def changed_ns(self) -> int:
-        """When a name last came or went; 0 where that cannot be told."""
-        return 0 if self._fd is None else os.fstat(self._fd).st_mtime_ns
-
     def sync(self) -> None:
         """Make names durable; without it a power cut can undo a rename."""
         if self._fd is None:

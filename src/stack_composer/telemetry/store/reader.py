@@ -10,6 +10,7 @@ Memory is bounded: by one zstd frame of ours, or one line.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import stat
@@ -50,7 +51,6 @@ _PIECE_BYTES: Final = 2**20
 _READ_BYTES: Final = 2**17
 _FRAME_BYTES_MAX: Final = LINE_BYTES_MAX + 2 * _PIECE_BYTES
 _RESYNCS_MAX: Final = 1000
-_LISTINGS_MAX: Final = 5
 _BOM: Final = b"\xef\xbb\xbf"
 _ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
 
@@ -114,18 +114,12 @@ def list_bundles(directory: str) -> Listing:
 
 
 def _list(folder: Folder) -> Listing:
-    found = folder.names()
-    for _ in range(_LISTINGS_MAX):
-        # A listing is no snapshot: a bundle sealed meanwhile may be missed in both
-        # forms. Nothing was missed if no name came or went.
-        before_ns = folder.changed_ns()
-        found = folder.names()
-        if folder.changed_ns() == before_ns:
-            break
-    present = frozenset(found)
+    # A listing is no snapshot: a bundle sealed meanwhile may be missed in both forms.
+    # But each is sealed once, so what one listing misses the other one has.
+    present = frozenset(folder.names()) | frozenset(folder.names())
     bundles: list[BundleInfo] = []
     foreign: list[str] = []
-    for name in found:
+    for name in present:
         parsed = names.parse_name(name)
         if parsed is None:
             foreign.append(name)
@@ -133,7 +127,7 @@ def _list(folder: Folder) -> Listing:
             parsed.kind == names.OPEN
             and names.sealed_name(parsed.stem, parsed.signal) not in present
         ):
-            _add(folder, parsed, present, bundles, foreign)
+            _add(folder, parsed, bundles, foreign)
     bundles.sort(key=lambda bundle: (bundle.created_ns, bundle.stem, bundle.signal))
     return Listing(bundles, sorted(foreign))
 
@@ -141,21 +135,25 @@ def _list(folder: Folder) -> Listing:
 def _add(
     folder: Folder,
     parsed: names.BundleName,
-    present: frozenset[str],
     bundles: list[BundleInfo],
     foreign: list[str],
 ) -> None:
     try:
         found = folder.stat(parsed.name)
     except FileNotFoundError:
-        return  # Purged, or sealed, since it was listed.
+        sealed = names.parse_name(names.sealed_name(parsed.stem, parsed.signal))
+        # Sealed since it was listed, or purged.
+        if parsed.kind == names.OPEN and sealed is not None:
+            _add(folder, sealed, bundles, foreign)
+        return
     if not stat.S_ISREG(found.st_mode) or (hasattr(os, "geteuid") and found.st_uid != os.geteuid()):
         foreign.append(parsed.name)
         return
     sketch = names.sketch_name(parsed.stem, parsed.signal)
     sketch_bytes = 0
-    if parsed.kind == names.SEALED and sketch in present and folder.exists(sketch):
-        sketch_bytes = folder.stat(sketch).st_size
+    if parsed.kind == names.SEALED:
+        with contextlib.suppress(FileNotFoundError):
+            sketch_bytes = folder.stat(sketch).st_size
     bundles.append(
         BundleInfo(
             folder.path_of(parsed.name),
