@@ -10,7 +10,8 @@ ours become ``DROPPED`` (or a tombstone inside a nested value), and are counted.
 
 from __future__ import annotations
 
-from ..model import DROPPED
+from stack_composer.telemetry.model import DROPPED
+
 from .keys import KEY_CHARS_MAX, KeyTable, Verdict
 from .plain import is_plain
 from .rules import KeyRule
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any, Final
 
-    from ..model import AnyValue, KeyVerdict
+    from stack_composer.telemetry.model import AnyValue, KeyVerdict
+
     from .hashing import Hasher
     from .matcher import Matcher, Span
     from .policy import Policy
@@ -32,7 +34,9 @@ TOO_DEEP: Final = "too-deep"
 FAULT: Final = "fault"
 UNKNOWN_TYPE: Final = "unknown-type"
 _KEYS_MAX: Final = 4096
-_EVERYTHING: Final = KeyRule(FAULT, "drop", (), (), False, True, "The key could not be judged.")
+_EVERYTHING: Final = KeyRule(
+    FAULT, "drop", (), (), ends=False, numbers=True, reason="The key could not be judged."
+)
 
 
 class _Gone(str):
@@ -97,7 +101,7 @@ class Guard:
                 return Verdict(key, str(self._gone(TOO_LONG)), "value", rule=_EVERYTHING)
             text = key if self._table.known(key) else str(self._judge_text(key))
             return self._table.verdict(key, text)
-        except Exception:
+        except Exception:  # noqa: BLE001 - fail closed: every fault drops and is counted
             return Verdict("", str(self._fault()), "value", rule=_EVERYTHING)
 
     # -- texts --------------------------------------------------------------
@@ -120,7 +124,7 @@ class Guard:
                 suspects = self._suspects_and_long_ones(matcher, answers)
             else:
                 suspects = matcher.suspects(answers, joined)
-        except Exception:
+        except Exception:  # noqa: BLE001 - fail closed: every fault drops and is counted
             # One value is at fault, or the engine: each is judged by itself, so that
             # only what cannot be judged is lost.
             suspects = range(len(answers))
@@ -149,7 +153,7 @@ class Guard:
             matcher = self._matcher or self._load()
             data, spans = self._spans(matcher, text, verdict)
             return [_finding(matcher, data, span) for span in spans]
-        except Exception:
+        except Exception:  # noqa: BLE001 - fail closed: every fault drops and is counted
             self._fault()
             return [Finding(FAULT, 0, len(text), "drop")]
 
@@ -166,7 +170,7 @@ class Guard:
                 matcher = self._load()
             data, spans = self._spans(matcher, text, verdict)
             return self._redact(matcher, data, spans) if spans else text
-        except Exception:
+        except Exception:  # noqa: BLE001 - fail closed: every fault drops and is counted
             return self._fault()
 
     @staticmethod
@@ -214,13 +218,11 @@ class Guard:
         """
         try:
             return _dropped_if_gone(self._walk(value, self.key(key), 0))
-        except Exception:
+        except Exception:  # noqa: BLE001 - fail closed: every fault drops and is counted
             return _dropped_if_gone(self._fault())
 
     def _walk(self, value: AnyValue, verdict: Verdict, depth: int) -> Any:
-        if value is None or isinstance(value, (bool, float)):
-            return value
-        if isinstance(value, int):
+        if value is None or isinstance(value, (bool, int, float)):
             return self._number(value, verdict)
         rule = verdict.rule
         if rule is not None and rule.action == "drop":
@@ -229,13 +231,12 @@ class Guard:
             return self._text(value, verdict)
         if isinstance(value, bytes):
             return self._bytes(value, verdict)
-        if depth >= DEPTH_MAX:
-            return self._gone(TOO_DEEP)
         return self._container(value, verdict, depth + 1)
 
-    def _number(self, value: int, verdict: Verdict) -> Any:
+    def _number(self, value: float | None, verdict: Verdict) -> Any:
         rule = verdict.rule
-        if rule is None or not rule.numbers:
+        # A yes or no tells nothing, and no number with a fraction is a code or an id.
+        if rule is None or not rule.numbers or type(value) is not int:
             return value
         return self._gone(rule.name) if rule.action == "drop" else self._text(str(value), verdict)
 
@@ -261,8 +262,10 @@ class Guard:
         return hashed
 
     def _bytes(self, value: bytes, verdict: Verdict) -> Any:
-        """Bytes are searched as they are, and dropped on a hit: a marker would be text
-        in a value that its reader takes for something else."""
+        """Search bytes as they are; on a hit they are dropped.
+
+        A marker would be text in a value that its reader takes for something else.
+        """
         if verdict.rule is not None:
             return self._text(value.decode("utf-8", "backslashreplace"), verdict)
         if len(value) > TEXT_CHARS_MAX:
@@ -274,6 +277,8 @@ class Guard:
     def _container(self, value: Any, verdict: Verdict, depth: int) -> Any:
         from collections.abc import Mapping, Sequence
 
+        if depth > DEPTH_MAX:
+            return self._gone(TOO_DEEP)
         if isinstance(value, Mapping):
             return {
                 verdict_below.text: self._walk(item, verdict_below, depth)

@@ -11,7 +11,8 @@ from __future__ import annotations
 import os
 import stat
 
-from ..errors import GuardError
+from stack_composer.telemetry.errors import GuardError
+
 from .policy import SALT_BYTES
 
 TYPE_CHECKING = False

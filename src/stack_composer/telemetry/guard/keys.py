@@ -8,7 +8,7 @@ away. The lists of words are in rules.toml.
 
 from __future__ import annotations
 
-from ..model import KeyVerdict
+from stack_composer.telemetry.model import KeyVerdict
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

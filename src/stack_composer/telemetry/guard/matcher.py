@@ -21,21 +21,28 @@ from __future__ import annotations
 from bisect import bisect_right
 from itertools import accumulate
 
-from . import validators
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
-    from typing import Any, Final, Protocol
+    from typing import Any, Final, Protocol, TypeAlias
 
     from .rules import TextRule
 
     class Pattern(Protocol):
-        def search(self, data: bytes, pos: int = 0) -> Any: ...
+        """A compiled pattern of either engine."""
+
+        def search(self, data: bytes, pos: int = 0) -> Any:
+            """Find the first match at or after ``pos``, or None."""
+
+    Check: TypeAlias = Callable[[bytes, int, int], bool]
+    Search: TypeAlias = tuple[Pattern, Check]
 
 
 MARKER_START: Final = b"[redacted:"
+MARKER_NAME_CHARS_MAX: Final = 40
+_NAME_CHARS: Final = b"abcdefghijklmnopqrstuvwxyz0123456789-"
 ROUNDS_MAX: Final = 16
+MATCH_BYTES_MIN: Final = 3
 _RE2_BYTES_MAX = 64 << 20  # Room for the automaton's states; it takes what it needs.
 
 
@@ -63,9 +70,7 @@ class Matcher:
 
     def __init__(self, rules: Sequence[TextRule]) -> None:
         self.rules = rules
-        self._checks = [getattr(validators, rule.validator or "accept") for rule in rules]
-        self._patterns: list[Pattern | None] = [None] * len(rules)
-        self._markers = [MARKER_START + rule.name.encode() + b"]" for rule in rules]
+        self._searches: list[Search | None] = [None] * len(rules)
 
     def suspects(self, texts: Sequence[str], joined: str) -> list[int]:
         """The indexes of the texts in which a rule may have hit, in order.
@@ -73,7 +78,7 @@ class Matcher:
         ``joined`` is ``texts`` joined by NUL. It never leaves a hit out; a validator
         may still say no to one it lists.
         """
-        return self._suspects(texts, self.blank_markers(encode(joined)))
+        return self._suspects(texts, blank_markers(encode(joined)))
 
     def _suspects(self, texts: Sequence[str], data: bytes) -> list[int]:
         raise NotImplementedError
@@ -85,66 +90,70 @@ class Matcher:
     def _compile(self, pattern: bytes) -> Pattern:
         raise NotImplementedError
 
-    def _pattern(self, index: int) -> Pattern:
-        pattern = self._patterns[index]
-        if pattern is None:
-            pattern = self._patterns[index] = self._compile(self.rules[index].pattern)
-        return pattern
+    def _search(self, index: int) -> Search:
+        """The rule's own pattern and validator, made when first needed."""
+        search = self._searches[index]
+        if search is None:
+            # Here rather than at the top: its tables and patterns are for hits only.
+            from . import validators
+
+            rule = self.rules[index]
+            check = getattr(validators, rule.validator or "accept")
+            search = self._searches[index] = self._compile(rule.pattern), check
+        return search
 
     def spans(self, data: bytes) -> list[Span]:
-        """What must not be written of ``data``: disjoint, in order, extended to whole
-        UTF-8 characters.
+        """Find what must not be written of ``data``.
+
+        The spans are disjoint, in order, and extended to whole UTF-8 characters.
 
         Raises:
             UnsettledError: It does not come to rest; the text must be dropped.
         """
-        work = self.blank_markers(data)
+        work = blank_markers(data)
         found: list[Span] = []
         for _ in range(ROUNDS_MAX):
-            fresh = self._search(work)
+            fresh = self._hits(work)
             if not fresh:
                 return found
-            found = merge(found + [_whole_characters(data, span) for span in fresh])
-            work = _blank(work, found)
+            fresh = [_whole_characters(data, span) for span in fresh]
+            found = merge(found + fresh)
+            work = _blank(work, fresh)
         raise UnsettledError
 
-    def blank_markers(self, data: bytes) -> bytes:
-        """``data`` with each marker of ours replaced by NULs of the same length."""
-        if MARKER_START in data:
-            for marker in self._markers:
-                data = data.replace(marker, b"\0" * len(marker))
-        return data
-
-    def _search(self, data: bytes) -> list[Span]:
+    def _hits(self, data: bytes) -> list[Span]:
         found = []
         for index in self._candidates(data):
-            found += search_rule(self._pattern(index), self._checks[index], data, index)
+            found += search_rule(*self._search(index), data, index)
         return found
 
 
-def search_rule(
-    pattern: Pattern, check: Callable[[bytes, int, int], bool], data: bytes, index: int
-) -> list[Span]:
-    """Every confirmed hit of one rule. A hit that the validator refuses is stepped
-    over by one byte only, since the secret may begin inside it."""
+def search_rule(pattern: Pattern, check: Check, data: bytes, index: int) -> list[Span]:
+    """Find every confirmed hit of one rule.
+
+    A hit that the validator refuses is stepped over by one byte only, since the secret
+    may begin inside it.
+    """
     found = []
     position = 0
-    while match := pattern.search(data, position):
+    last = len(data) - MATCH_BYTES_MIN
+    while position <= last and (match := pattern.search(data, position)):
         start, end = secret_span(match)
         if end > start and check(data, start, end):
             found.append(Span(start, end, index))
-            position = end
+            # One byte back: the next hit may want to see what stands before it.
+            position = max(end - 1, match.start() + 1)
         else:
-            position = max(start, match.start()) + 1
+            position = int(match.start()) + 1
     return found
 
 
 def secret_span(match: Any) -> tuple[int, int]:
     """The first group that took part in the match; the match itself without groups."""
     for group in range(1, match.re.groups + 1):
-        start, end = match.span(group)
-        if start >= 0:
-            return start, end
+        span: tuple[int, int] = match.span(group)
+        if span[0] >= 0:
+            return span
     whole: tuple[int, int] = match.span()
     return whole
 
@@ -190,7 +199,7 @@ class Re2Matcher(Matcher):
 
         super().__init__(rules)
         self._re2 = re2
-        union = b"|".join(b"(?:" + rule.pattern + b")" for rule in rules)
+        union = b"|".join(rule.gate for rule in rules)
         self._gate = re2.compile(union, self._options(captures=False))
         self._set: Any = None
 
@@ -207,13 +216,14 @@ class Re2Matcher(Matcher):
         return found
 
     def _candidates(self, data: bytes) -> Iterable[int]:
-        if self._gate.search(data) is None:
-            return ()
         if self._set is None:
             self._set = self._compile_set()
-        hits: list[int] = self._set.Match(data)
-        # The gate hit, so a set that finds nothing ran out of room: ask every rule.
-        return sorted(hits) or range(len(self.rules))
+        hits: list[int] | None = self._set.Match(data)
+        if hits:
+            return sorted(hits)
+        # A set also answers so when it ran out of room. The gate never does; where the
+        # two disagree, every rule is asked.
+        return range(len(self.rules)) if self._gate.search(data) else ()
 
     def _compile(self, pattern: bytes) -> Pattern:
         compiled: Pattern = self._re2.compile(pattern, self._options(captures=True))
@@ -222,7 +232,7 @@ class Re2Matcher(Matcher):
     def _compile_set(self) -> Any:
         union = self._re2.Set.SearchSet(self._options(captures=False))
         for rule in self.rules:
-            union.Add(rule.pattern)
+            union.Add(rule.gate)
         union.Compile()
         return union
 
@@ -253,7 +263,7 @@ class ReMatcher(Matcher):
         starts = text_starts(texts, len(data))
         found: set[int] = set()
         for index in self._candidates(data):
-            pattern = self._pattern(index)
+            pattern, _ = self._search(index)
             position = 0
             while match := pattern.search(data, position):
                 at = text_at(starts, match)
@@ -273,7 +283,23 @@ class ReMatcher(Matcher):
         return self._re.compile(pattern)
 
 
+def blank_markers(data: bytes) -> bytes:
+    """``data`` with each marker of ours replaced by NULs of the same length."""
+    start = data.find(MARKER_START)
+    if start < 0:
+        return data
+    work = bytearray(data)
+    while start >= 0:
+        name = start + len(MARKER_START)
+        end = data.find(b"]", name, name + MARKER_NAME_CHARS_MAX + 1)
+        if end > name and not data[name:end].strip(_NAME_CHARS):
+            work[start : end + 1] = b"\0" * (end + 1 - start)
+        start = data.find(MARKER_START, name)
+    return bytes(work)
+
+
 def encode(text: str) -> bytes:
+    """The bytes that the patterns see; a lone surrogate has some too."""
     return text.encode("utf-8", "surrogatepass")
 
 

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 TIERS = ("key", "structure", "scheme", "url", "assignment", "person")
 ACTIONS = ("drop", "mask", "hash", "pass")
-_HEADER = '''"""Generated from rules.toml by rules.py; edit that file, never this one."""
+_HEADER = '''# ruff: noqa: E501
+"""Generated from rules.toml by rules.py; edit that file, never this one."""
 
 '''
 
@@ -31,21 +32,34 @@ class TextRule:
         action: "mask" or "drop".
         anchors: Lower-case texts one of which is in every hit, whatever its case;
             empty when there is none. They spare the slow engine most of its work.
+        gate: A cheaper pattern, without groups, that hits wherever ``pattern`` does;
+            derived by gates.py.
         pattern: RE2 syntax that ``re`` takes too, for bytes. The first group that
             took part is the secret; without groups the whole match is.
         validator: Name of a function in validators.py that has the last word, or "".
         reason: Why the rule is there, for people.
     """
 
-    __slots__ = ("action", "anchors", "name", "pattern", "profile", "reason", "tier", "validator")
+    __slots__ = (
+        "action",
+        "anchors",
+        "gate",
+        "name",
+        "pattern",
+        "profile",
+        "reason",
+        "tier",
+        "validator",
+    )
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - a row of the table, made by unpacking it
         self,
         name: str,
         tier: str,
         profile: str,
         action: str,
         anchors: Sequence[str],
+        gate: str,
         pattern: str,
         validator: str,
         reason: str,
@@ -55,6 +69,7 @@ class TextRule:
         self.profile = profile
         self.action = action
         self.anchors = tuple(anchor.encode() for anchor in anchors)
+        self.gate = gate.encode()
         self.pattern = pattern.encode()
         self.validator = validator
         self.reason = reason
@@ -78,6 +93,7 @@ class KeyRule:
         action: str,
         words: Sequence[str],
         spared: Sequence[str],
+        *,
         ends: bool,
         numbers: bool,
         reason: str,
@@ -103,7 +119,10 @@ def key_rules() -> list[KeyRule]:
     """The key rules, in their order; they are the same in each profile."""
     from .table import KEY_RULES
 
-    return [KeyRule(*row) for row in KEY_RULES]
+    return [
+        KeyRule(name, action, words, spared, ends=ends, numbers=numbers, reason=reason)
+        for name, action, words, spared, ends, numbers, reason in KEY_RULES
+    ]
 
 
 def describe() -> Iterator[dict[str, str]]:
@@ -141,6 +160,10 @@ def _with_defaults(rule: dict[str, Any], words: dict[str, list[str]]) -> dict[st
     if rule["tier"] == "key":
         filled = {"ends": False, "numbers": False, **filled}
         filled["spared"] = words.get(rule.get("spared", ""), [])
+    else:
+        from .gates import derive_gate
+
+        filled["gate"] = derive_gate(rule["pattern"])
     return filled
 
 
@@ -153,8 +176,8 @@ def render_table(rules: list[dict[str, Any]]) -> str:
         if r["tier"] == "key"
     ]  # fmt: skip
     texts = [
-        (r["name"], r["tier"], r["profile"], r["action"], tuple(r["anchors"]), r["pattern"],
-         r["validator"], r["reason"])
+        (r["name"], r["tier"], r["profile"], r["action"], tuple(r["anchors"]), r["gate"],
+         r["pattern"], r["validator"], r["reason"])
         for r in rules
         if r["tier"] != "key"
     ]  # fmt: skip

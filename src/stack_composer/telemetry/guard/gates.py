@@ -1,0 +1,196 @@
+"""Derive from each pattern a cheaper one that hits wherever the pattern does.
+
+The gate is searched over every text, so what counts is how many states its automaton
+visits on clean ones. A long counted repetition has a state for each count, and several
+of them multiply. So a gate keeps the telling part of a pattern and cuts the rest:
+
+- what follows the first long repetition after a telling part is cut off;
+- what leads to the first telling part is cut down to its last characters;
+- an upper bound is forgotten.
+
+Each step only lets more through, so no hit is lost; the confirmation that follows
+uses the pattern itself. This runs when table.py is made, never in a program.
+"""
+
+from __future__ import annotations
+
+from math import log2
+from re import _constants as code  # type: ignore[attr-defined]
+from re import _parser as parser  # type: ignore[attr-defined]
+from typing import Any
+
+_REPEAT_MAX = 8  # A repetition with a greater minimum is long.
+_LEADING_KEPT = 2  # Characters kept of a long repetition that leads.
+_TELLING_BITS = 18.0
+_WEAK_BITS = 10.0
+_PRINTABLE = frozenset(range(32, 127))
+
+
+def derive_gate(pattern: str) -> str:
+    """A pattern without groups that hits in every text in which ``pattern`` does."""
+    tree = parser.parse(pattern.encode())
+    return _Gate().sequence(list(tree), 0.0, lead=True)[0]
+
+
+class _Gate:
+    """Writes a gate; every method gives its text, its bits, and whether it is whole."""
+
+    def sequence(self, items: list[Any], before: float, *, lead: bool) -> tuple[str, float, bool]:
+        """The gate of ``items``, which ``before`` bits stand in front of."""
+        if lead:
+            items = self._without_weak_lead(items)
+        text, bits = "", 0.0
+        for index, item in enumerate(items):
+            part, more, whole = self._item(item, before + bits, lead=lead and index == 0)
+            text += part
+            bits += more
+            if not whole:
+                return text, bits, False
+        return text, bits, True
+
+    def _without_weak_lead(self, items: list[Any]) -> list[Any]:
+        """Begin shortly before what tells, if what leads there could be any word.
+
+        A class that leads would otherwise keep the automaton busy in every word.
+        """
+        sharp_at = next((at for at, item in enumerate(items) if _is_sharp(item)), 0)
+        if sum(map(_bits, items[:sharp_at])) < _WEAK_BITS:
+            items = [*_last_character(items[:sharp_at]), *items[sharp_at:]]
+        before = 0.0
+        for at, (kind, value) in enumerate(items):
+            rest = items[at + 1 :]
+            long = kind is code.MAX_REPEAT and value[0] > _REPEAT_MAX
+            if long and before < _TELLING_BITS and any(map(_is_sharp, rest)):
+                return [(kind, (_LEADING_KEPT, _LEADING_KEPT, value[2])), *rest]
+            before += _bits((kind, value))
+        return items
+
+    def _item(self, item: Any, bits: float, *, lead: bool) -> tuple[str, float, bool]:
+        kind, value = item
+        if kind is code.MAX_REPEAT or kind is code.MIN_REPEAT:
+            return self._repeat(value, bits)
+        if kind is code.SUBPATTERN:
+            _, flags, _, inner = value
+            text, more, whole = self.sequence(list(inner), bits, lead=lead)
+            return (f"(?i:{text})" if flags else f"(?:{text})"), more, whole
+        if kind is code.BRANCH:
+            parts = [self.sequence(list(branch), bits, lead=lead) for branch in value[1]]
+            text = "|".join(dict.fromkeys(part for part, _, _ in parts))
+            return f"(?:{text})", min(b for _, b, _ in parts), all(w for _, _, w in parts)
+        return _atom(kind, value), _bits(item), True
+
+    def _repeat(self, value: Any, bits: float) -> tuple[str, float, bool]:
+        least, most, inner = value
+        text, each, whole = self.sequence(list(inner), bits, lead=False)
+        single = f"(?:{text})"
+        if least == 0:
+            # Optional: with an unfinished inside nothing that follows can be kept.
+            return (
+                (f"{single}?" if most == 1 else f"{single}*", 0.0, True)
+                if whole
+                else ("", 0.0, False)
+            )
+        if not whole:
+            return single, each, False
+        if least > _REPEAT_MAX and bits >= _TELLING_BITS:
+            return f"{single}{{{_REPEAT_MAX}}}", each * _REPEAT_MAX, False
+        count = f"{{{least}}}" if most == least else f"{{{least},}}"
+        return single + count, each * least, True
+
+
+def _is_sharp(item: Any) -> bool:
+    """Whether every text that ``item`` matches holds one certain character."""
+    kind, value = item
+    if kind is code.LITERAL:
+        return True
+    if kind is code.SUBPATTERN:
+        return any(map(_is_sharp, value[3]))
+    if kind is code.BRANCH:
+        return all(any(map(_is_sharp, branch)) for branch in value[1])
+    return kind is code.MAX_REPEAT and value[0] > 0 and any(map(_is_sharp, value[2]))
+
+
+def _last_character(items: list[Any]) -> list[Any]:
+    """The end of ``items``: a boundary, or one character of a class."""
+    if not items:
+        return []
+    kind, value = items[-1]
+    if kind is code.IN:
+        # A boundary before a single character still holds.
+        return [item for item in items[-2:] if item[0] is code.AT or item is items[-1]]
+    if (
+        kind is code.MAX_REPEAT
+        and value[0] > 0
+        and len(value[2]) == 1
+        and value[2][0][0] is code.IN
+    ):
+        return [value[2][0]]
+    return [items[-1]] if kind is code.AT else []
+
+
+def _bits(item: Any) -> float:
+    """How much a character there tells, in bits of a printable one."""
+    kind, value = item
+    if kind is code.LITERAL:
+        return log2(len(_PRINTABLE))
+    if kind is code.IN:
+        return log2(len(_PRINTABLE) / max(1, len(members(value) & _PRINTABLE)))
+    if kind is code.SUBPATTERN:
+        return sum(map(_bits, value[3]))
+    if kind is code.BRANCH:
+        return min(sum(map(_bits, branch)) for branch in value[1])
+    if kind is code.MAX_REPEAT:
+        return float(value[0] * sum(map(_bits, value[2])))
+    return 0.0
+
+
+def members(items: Any) -> frozenset[int]:
+    """The bytes of a character class."""
+    found: set[int] = set()
+    negated = False
+    for kind, value in items:
+        if kind is code.NEGATE:
+            negated = True
+        elif kind is code.LITERAL:
+            found.add(value)
+        elif kind is code.RANGE:
+            found.update(range(value[0], value[1] + 1))
+        elif value is code.CATEGORY_SPACE:
+            found.update(b" \t\n\r\f")
+        elif value is code.CATEGORY_WORD:
+            found.update(byte for byte in range(128) if chr(byte).isalnum() or byte == 95)
+        elif value is code.CATEGORY_DIGIT:
+            found.update(range(48, 58))
+        else:
+            raise ValueError(f"not in a rule's language: {value}")
+    return frozenset(range(256)) - found if negated else frozenset(found)
+
+
+def _atom(kind: Any, value: Any) -> str:
+    if kind is code.LITERAL:
+        return _escape(value)
+    if kind is code.IN:
+        return _class(members(value))
+    if kind is code.NOT_LITERAL:
+        return _class(frozenset(range(256)) - {value})
+    if kind is code.AT:
+        texts = {code.AT_BOUNDARY: r"\b", code.AT_BEGINNING: "^", code.AT_END: "$"}
+        return texts[value]
+    raise ValueError(f"not in a rule's language: {kind}")
+
+
+def _class(bytes_in: frozenset[int]) -> str:
+    """A class that holds exactly these bytes, as ranges."""
+    ranges: list[list[int]] = []
+    for byte in sorted(bytes_in):
+        if ranges and byte == ranges[-1][1] + 1:
+            ranges[-1][1] = byte
+        else:
+            ranges.append([byte, byte])
+    return "[" + "".join(
+        _escape(low) if low == high else f"{_escape(low)}-{_escape(high)}" for low, high in ranges
+    ) + "]"  # fmt: skip
+
+
+def _escape(byte: int) -> str:
+    return chr(byte) if chr(byte).isalnum() and byte < 128 else f"\\x{byte:02x}"

@@ -1,0 +1,89 @@
+"""The guard's text rules again, as plainly as they can be said.
+
+No gate, no joining, no set, no anchors: every rule is tried on every text with the
+standard library's ``re``, until nothing more is found. A property test holds the
+engine to these answers. Nothing but tests uses it.
+"""
+
+from __future__ import annotations
+
+import re
+
+from . import validators
+from .rules import TextRule, text_rules
+
+_MARKER = re.compile(rb"\[redacted:[a-z0-9-]{1,40}\]")
+
+
+def redact_reference(text: str, profile: str = "default") -> str:
+    """``text`` with a marker in place of everything that a rule of ``profile`` finds."""
+    rules = text_rules(profile)
+    data = text.encode("utf-8", "surrogatepass")
+    owner = find_reference(data, rules)
+    pieces = []
+    at = 0
+    while at < len(data):
+        start, rule = at, owner[at]
+        while at < len(data) and owner[at] == rule:
+            at += 1
+        pieces.append(data[start:at] if rule is None else f"[redacted:{rule[1]}]".encode())
+    return b"".join(pieces).decode("utf-8", "surrogatepass")
+
+
+def find_reference(data: bytes, rules: list[TextRule]) -> list[tuple[int, str] | None]:
+    """For each byte of ``data``: the number of its hit and the rule's name, or None."""
+    hidden = bytearray(_MARKER.sub(lambda marker: b"\0" * len(marker[0]), data))
+    owner: list[tuple[int, str] | None] = [None] * len(data)
+    hits = 0
+    while fresh := _all_hits(bytes(hidden), rules):
+        for start, end, rule in _united([_widened(data, hit) for hit in fresh]):
+            hits += 1
+            for at in range(start, end):
+                hidden[at] = 0
+                owner[at] = owner[at] or (hits, rules[rule].name)
+    return owner
+
+
+def _all_hits(data: bytes, rules: list[TextRule]) -> list[tuple[int, int, int]]:
+    hits = []
+    for number, rule in enumerate(rules):
+        check = getattr(validators, rule.validator or "accept")
+        pattern = re.compile(rule.pattern)
+        at = 0
+        while match := pattern.search(data, at):
+            start, end = _secret(match)
+            if end > start and check(data, start, end):
+                hits.append((start, end, number))
+                at = max(end - 1, match.start() + 1)
+            else:
+                at = match.start() + 1
+    return hits
+
+
+def _secret(match: re.Match[bytes]) -> tuple[int, int]:
+    taken = [
+        match.span(group) for group in range(1, match.re.groups + 1) if match[group] is not None
+    ]
+    return taken[0] if taken else match.span()
+
+
+def _widened(data: bytes, hit: tuple[int, int, int]) -> tuple[int, int, int]:
+    """``hit`` with the whole of each UTF-8 character that it touches."""
+    start, end, rule = hit
+    while start > 0 and 0x80 <= data[start] < 0xC0:
+        start -= 1
+    while end < len(data) and 0x80 <= data[end] < 0xC0:
+        end += 1
+    return start, end, rule
+
+
+def _united(hits: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+    """Hits that overlap become one, with the name of the first rule among them."""
+    united: list[tuple[int, int, int]] = []
+    for start, end, rule in sorted(hits):
+        if united and start < united[-1][1]:
+            first, last, name = united.pop()
+            united.append((first, max(end, last), min(rule, name)))
+        else:
+            united.append((start, end, rule))
+    return united
