@@ -12,7 +12,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 BUILD = $(PYTHON) tools/environment.py
-COMPILE := uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --python-version 3.11 --no-annotate
+COMPILE := uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 --no-annotate
 
 .DEFAULT_GOAL := help
 .PHONY: help run test lint types layers docs bench fmt clean constraints
