@@ -17,7 +17,7 @@ def _faster(problem: Problem) -> Problem:
 
 
 def _third_of_the_sum(problem: Problem) -> Problem:
-    return replace(problem, budget_eur=problem.budget_eur / 3)
+    return replace(problem, budget_eur=problem.budget_eur // 3)
 
 
 def _nothing_managed(problem: Problem) -> Problem:
