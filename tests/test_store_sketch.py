@@ -235,6 +235,23 @@ def test_a_cumulative_sum_counts_what_it_grew_by() -> None:
     assert series.last == 4.0
 
 
+def test_a_stream_of_unknown_start_counts_in_full() -> None:
+    one = Sketch()
+    one.add_cumulative_sum("x", (), 5.0, 110, start_ns=0)
+    one.add_cumulative_sum("x", (), 7.0, 120, start_ns=0)
+    assert one.metrics["x", "sum", ()].distribution(since_ns=115).total == 7.0
+
+
+def test_a_merged_stream_is_not_shared() -> None:
+    one, other = Sketch(), Sketch()
+    one.add_cumulative_sum("x", (), 5.0, 110, start_ns=100)
+    before = json.dumps(one.to_json())
+    other.merge(one)
+    other.add_cumulative_sum("x", (), 9.0, 130, start_ns=100)
+    assert other.metrics["x", "sum", ()].distribution().total == 9.0
+    assert json.dumps(one.to_json()) == before
+
+
 def test_cumulative_histograms_and_deltas_add_up() -> None:
     one = Sketch()
     for time_ns, seen in ((110, [1.0]), (120, [1.0, 8.0])):
@@ -326,9 +343,10 @@ def test_a_line_of_spans_gives_what_its_writer_counted() -> None:
 
 
 def test_spans_without_times_do_not_pull_the_range_to_1970() -> None:
-    found = [{"name": "a"}, {"name": "b", "startTimeUnixNano": "5", "endTimeUnixNano": "9"}]
+    timed = {"name": "b", "startTimeUnixNano": "5", "endTimeUnixNano": "9"}
+    found = [{"name": "a"}, timed, {"name": "a"}]
     one = of_line(dump({"resourceSpans": [{"scopeSpans": [{"spans": found}]}]}), "traces")
-    assert (one.first_ns, one.last_ns, one.records) == (5, 9, 2)
+    assert (one.first_ns, one.last_ns, one.records) == (5, 9, 3)
 
 
 def test_a_line_of_logs_gives_what_its_writer_counted() -> None:
@@ -419,7 +437,7 @@ def test_a_summary_has_count_and_sum_and_no_quantile() -> None:
 
 
 def test_a_point_flagged_as_without_value_is_only_a_record() -> None:
-    one = of_line(metrics_line(gauge={"dataPoints": [point(flags=1), point()]}))
+    one = of_line(metrics_line(gauge={"dataPoints": [point(flags=1, asInt="5"), point()]}))
     assert one.records == 2
     assert one.metrics == {}
 
