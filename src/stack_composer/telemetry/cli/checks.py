@@ -13,6 +13,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from stack_composer.telemetry import effects
+from stack_composer.telemetry.cli import output
 from stack_composer.telemetry.errors import StoreError, TelemetryError
 from stack_composer.telemetry.query.aggregate import Summary
 from stack_composer.telemetry.query.collect import collect
@@ -92,7 +93,7 @@ def check_modes(directory: str) -> list[Finding]:
     loose = loose_files(directory)
     if not loose:
         return []
-    what = f"{_counted(len(loose), 'file')} can be read by others: {_named(loose)}"
+    what = f"{output.counted(len(loose), 'file')} can be read by others: {_named(loose)}"
     return [Finding("modes", what, REPAIR, is_repairable=True)]
 
 
@@ -124,7 +125,7 @@ def check_foreign(directory: str) -> list[Finding]:
     if not listing.foreign:
         return []
     what = (
-        f"{_counted(len(listing.foreign), 'entry', 'entries')} in {directory} not made by us,"
+        f"{output.counted(len(listing.foreign), 'entry', 'entries')} in {directory} not made by us,"
         f" never read and never purged: {_named(listing.foreign)}"
     )
     return [Finding("foreign", what, "move them elsewhere")]
@@ -137,7 +138,8 @@ def check_leftovers(directory: str) -> list[Finding]:
     leftover = plan_recovery(os.listdir(directory)).leftover
     if not leftover:
         return []
-    what = f"{_counted(len(leftover), 'leftover file')} of an interrupted seal: {_named(leftover)}"
+    count = output.counted(len(leftover), "leftover file")
+    what = f"{count} of an interrupted seal: {_named(leftover)}"
     return [Finding("leftovers", what, REPAIR, is_repairable=True)]
 
 
@@ -180,7 +182,7 @@ def _check_bundle(bundle: BundleInfo) -> Iterator[Finding]:
         what = f"{name}: ends without a newline, its writer died; whole lines are kept"
         yield Finding("bundles", what, REPAIR, is_repairable=not bundle.sealed)
     if refused:
-        what = f"{name}: {_counted(refused, 'line')} that are no OTLP"
+        what = f"{name}: {output.counted(refused, 'line')} that are no OTLP"
         yield Finding("bundles", what, "they are kept and left out of every answer")
     if bundle.sealed and sidecar is None and not odd.total():
         what = f"{name}: no sidecar, or one that does not match; stats decodes the bundle"
@@ -248,10 +250,6 @@ def _imports(module: str) -> bool:
 def _named(some: Sequence[str]) -> str:
     more = len(some) - NAMED_MAX
     return ", ".join(some[:NAMED_MAX]) + (f" and {more:,} more" if more > 0 else "")
-
-
-def _counted(count: int, one: str, many: str = "") -> str:
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
 def _listed(counts: dict[str, int]) -> str:

@@ -176,6 +176,11 @@ def rate_text(value: float | None) -> str:
     return number_text(value)
 
 
+def counted(count: int, one: str, many: str = "") -> str:
+    """Return ``1 bundle``, ``2,000 bundles``."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
 def bytes_text(count: int) -> str:
     """Return a size as ``870 B``, ``3.1 MB`` (powers of 1,000)."""
     if count < 1_000:

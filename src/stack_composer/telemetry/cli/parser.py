@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import argparse
 import importlib
-from typing import TYPE_CHECKING, Any, NoReturn
 
 from stack_composer.telemetry.cli import output
 from stack_composer.telemetry.cli.commands import PROGRAM, Command
 from stack_composer.telemetry.errors import QueryError
 from stack_composer.telemetry.model import SIGNALS
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any, NoReturn
 
 HELP_COLUMNS_MAX = 100
 COUNT_DIGITS_MAX = 9
@@ -54,9 +55,7 @@ class Parser(argparse.ArgumentParser):
 def build_parser(path: Sequence[str], command: Command) -> tuple[Parser, Any]:
     """Import a command's module and return its parser and the module."""
     module = importlib.import_module(f"stack_composer.telemetry.cli.{command.module}")
-    parser = Parser(
-        prog=" ".join((PROGRAM, *path)), description=(module.__doc__ or "").partition("\n\n")[0]
-    )
+    parser = Parser(prog=" ".join((PROGRAM, *path)), description=(module.__doc__ or "").strip())
     module.add_arguments(parser)
     if module.JSON_KEYS:
         parser.add_argument(

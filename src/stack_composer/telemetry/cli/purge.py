@@ -8,6 +8,7 @@ opportunity (older than local_retention_days, and the oldest beyond kept_bytes_m
 from __future__ import annotations
 
 import argparse
+import os
 from typing import TYPE_CHECKING, Any
 
 from stack_composer.telemetry import effects
@@ -107,9 +108,14 @@ def _print_plan(plan: PurgePlan, in_use: Sequence[BundleInfo], why: str, now_ns:
             size = output.bytes_text(plan.kept_bytes)
             output.say(f"'purge --all' would delete {_bundles(plan.keep)} ({size})")
     else:
-        output.say(f"to delete ({why}):")
+        folder = os.path.dirname(plan.delete[0].path)
+        output.say(f"in {folder}, to delete ({why}):")
         rows = [
-            (bundle.path, output.bytes_text(size_of(bundle)), age_text(now_ns - bundle.created_ns))
+            (
+                os.path.basename(bundle.path),
+                output.bytes_text(size_of(bundle)),
+                age_text(now_ns - bundle.created_ns),
+            )
             for bundle in plan.delete[:BUNDLES_SHOWN_MAX]
         ]
         output.table(("bundle", "size", "age"), rows)
@@ -123,7 +129,7 @@ def _print_plan(plan: PurgePlan, in_use: Sequence[BundleInfo], why: str, now_ns:
 
 
 def _bundles(some: Sequence[BundleInfo]) -> str:
-    return f"{len(some):,} bundle{'' if len(some) == 1 else 's'}"
+    return output.counted(len(some), "bundle")
 
 
 def _agreed(args: argparse.Namespace, plan: PurgePlan) -> bool:

@@ -119,7 +119,7 @@ def _print_trace(members: list[Item]) -> None:
     start_ns = members[0].start_ns
     length = duration_text(max(item.end_ns for item in members) - start_ns)
     errors = sum(item.record.status.code == _ERROR for item in members)
-    count = f"{len(members):,} span{'' if len(members) == 1 else 's'}"
+    count = output.counted(len(members), "span")
     failed = f", {errors:,} failed" if errors else ""
     trace_id = members[0].record.trace_id or "without an id"
     say_cut(f"trace {trace_id}  {clock_text(start_ns, date=True)}  {length}  {count}{failed}")

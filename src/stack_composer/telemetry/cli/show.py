@@ -125,6 +125,6 @@ def _print_readable(found: Iterable[Found], limit: int, *, is_limit_given: bool)
 def _note_refusals(reading: Reading) -> None:
     refusals = reading.refusals
     if refusals.count:
-        output.note(f"{refusals.count:,} lines are no OTLP and were left out; the first:")
+        output.note(f"left out {output.counted(refusals.count, 'line')} of no OTLP; the first:")
         for text in refusals.first:
             output.note(f"  {text}")

@@ -1,7 +1,8 @@
 """Show what happened: counts, rates, errors and percentiles, by name.
 
 Percentiles are within 1.1 %. Rates are counts over the window: from the later of
---since and the first record, to --until or now (with FILE, to the last record).
+--since and the first record, to --until or now (with FILE, to the last record), but
+a minute at least.
 """
 
 from __future__ import annotations
@@ -246,8 +247,7 @@ def _print_kept(folder: str, bundles: list[BundleInfo], now_ns: int) -> None:
     if bundles:
         size = output.bytes_text(sum(bundle.bytes for bundle in bundles))
         age = age_text(now_ns - bundles[0].created_ns)
-        plural = "" if len(bundles) == 1 else "s"
-        text = f"{size} in {len(bundles):,} bundle{plural}, oldest {age}"
+        text = f"{size} in {output.counted(len(bundles), 'bundle')}, oldest {age}"
     output.facts("kept", f"{text}, in {folder}{os.sep}")
 
 
@@ -257,7 +257,7 @@ def _print_health(summary: Summary, found: Collected) -> None:
     if summary.faults:
         output.facts("faults", _listed(summary.faults))
     if found.refusals.count:
-        output.facts("refused", f"{found.refusals.count:,} lines that are no OTLP")
+        output.facts("refused", f"{output.counted(found.refusals.count, 'line')} of no OTLP")
         for text in found.refusals.first[:3]:
             output.facts("", text)
     odd = {name.replace("_", " "): count for name, count in found.oddities.items() if count}

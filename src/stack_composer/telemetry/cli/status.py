@@ -97,10 +97,8 @@ def _print(found: dict[str, Any], config: Config, bundles: list[BundleInfo]) -> 
     kept = "nothing"
     if bundles:
         age = age_text(effects.wall_ns() - bundles[0].created_ns)
-        plural = "" if len(bundles) == 1 else "s"
-        kept = (
-            f"{output.bytes_text(found['bytes'])} in {len(bundles):,} bundle{plural}, oldest {age}"
-        )
+        count = output.counted(len(bundles), "bundle")
+        kept = f"{output.bytes_text(found['bytes'])} in {count}, oldest {age}"
     output.facts("kept", kept)
     writers = ", ".join(map(str, found["writers"]))
     output.facts("writing", f"process {writers}" if writers else "nobody")

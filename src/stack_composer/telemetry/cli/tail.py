@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
         _print(list(_found(reading, follower.new_lines())), is_json=args.json)
         time.sleep(POLL_S)
     if reading.refusals.count:
-        output.note(f"{reading.refusals.count:,} lines are no OTLP and were left out")
+        output.note(f"left out {output.counted(reading.refusals.count, 'line')} of no OTLP")
     return 0
 
 

@@ -108,8 +108,7 @@ class Summary:
         redacted: What the guard took out, by rule.
         dropped: Records that were lost, by reason.
         faults: Failures of our own, by place.
-        seconds: Length of the window: from the later of ``--since`` and the first
-            record, to ``--until`` or now. Rates are counts over it.
+        seconds: Length of the window that rates are counts over; see ``_window_ns``.
     """
 
     __slots__ = ("dropped", "faults", "logs", "metrics", "redacted", "seconds", "spans")
@@ -117,8 +116,7 @@ class Summary:
     def __init__(
         self, sketch: Sketch, *, since_ns: int, until_ns: int, by_labels: bool = False
     ) -> None:
-        start_ns = max(since_ns, sketch.first_ns)
-        self.seconds = max(until_ns - start_ns, 0) / 1e9 if sketch.first_ns else 0.0
+        self.seconds = _window_ns(sketch, since_ns, until_ns) / 1e9
         self.spans = sorted(
             (SpanRow(name, stats) for name, stats in sketch.spans.items()),
             key=lambda row: (-row.count, row.name),
@@ -137,6 +135,19 @@ class Summary:
 def level_name(severity: int) -> str:
     """Return OTLP's word for a severity number; six levels of four numbers each."""
     return _LEVELS[(severity - 1) // 4] if 1 <= severity <= 24 else "unspecified"
+
+
+def _window_ns(sketch: Sketch, since_ns: int, until_ns: int) -> int:
+    """Return how long a time the records are spread over; 0 when there are none.
+
+    From the later of ``since_ns`` and the first record to ``until_ns``; but where a
+    minute or more was asked for, a minute at least. A program that ran for a tenth of
+    a second has no rate a minute of 100,000.
+    """
+    if not sketch.first_ns:
+        return 0
+    asked_ns = max(until_ns - since_ns, 0)
+    return min(max(until_ns - max(since_ns, sketch.first_ns), MINUTE_NS), asked_ns)
 
 
 def _bounds(histogram: Histogram) -> tuple[float | None, float | None]:

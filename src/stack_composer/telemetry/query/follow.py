@@ -140,10 +140,10 @@ def _too_old(bundles: list[BundleInfo], records: int) -> set[BundleInfo]:
     found, oldest_ns = 0, 0
     too_old = set()
     for last_ns, sketch, bundle in spans:
-        # Enough records lie at oldest_ns or later: what ended before is not needed.
-        if found >= records and last_ns < oldest_ns:
+        if found < records:
+            found += sketch.records
+            oldest_ns = min(oldest_ns or sketch.first_ns, sketch.first_ns)
+        elif last_ns <= oldest_ns:
+            # Enough records lie at oldest_ns or later: what ended by then is not needed.
             too_old.add(bundle)
-            continue
-        found += sketch.records
-        oldest_ns = min(oldest_ns or sketch.first_ns, sketch.first_ns)
     return too_old

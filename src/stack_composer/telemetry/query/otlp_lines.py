@@ -21,6 +21,9 @@ _RECORDS = {
 }
 _POINT_KINDS = ("gauge", "sum", "histogram", "exponentialHistogram", "summary")
 
+_LAYOUT = (b"\n", b"\r", b"\t")
+"""White space that a document over many lines has, and one line of JSON has not."""
+
 _WIDE_FIELDS = frozenset(
     {
         "start_time_unix_nano",
@@ -53,8 +56,8 @@ def filtered_line(
     # A null is left out by the decoder, so positions may differ from the text's.
     if mended or b"null" in line:
         return msgspec.json.encode(_narrowed(_written(data), flags))
-    if all(flags):
-        return line.rstrip(b"\r\n").lstrip(b"\xef\xbb\xbf")
+    if all(flags) and not any(white in line for white in _LAYOUT):
+        return line
     try:
         tree = msgspec.json.decode(line)
     except msgspec.DecodeError:
@@ -137,6 +140,8 @@ def _fields(kind: type[msgspec.Struct]) -> list[tuple[str, str, Any]]:
 
 
 def _default(field: msgspec.structs.FieldInfo) -> Any:
+    if field.name == "value":
+        return None  # An attribute without a value is written as one with none: {}.
     if field.default is not msgspec.NODEFAULT:
         return field.default
     if field.default_factory is not msgspec.NODEFAULT:

@@ -23,7 +23,8 @@ def _escaped(character: str) -> str:
 def printable_json(line: str) -> str:
     r"""Return JSON text with every unprintable character as ``\uXXXX``.
 
-    JSON knows such characters only inside strings, so the text means the same.
+    JSON on one line has such characters only inside strings (a tab between values
+    must be gone before), so the text means the same.
     """
     if line.isprintable():
         return line
