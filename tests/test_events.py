@@ -161,6 +161,19 @@ def test_while_nothing_is_recorded_events_still_match(options: dict[str, Any]) -
     assert captured.dropped in ({}, {("traces", "unmatched_end"): 1})
 
 
+def test_events_while_off_leave_nothing_behind() -> None:
+    """Else nesting would be at its bound when recording is turned on again."""
+    with telemetry.capture(enabled=False):
+        for _ in range(events.DEPTH_MAX + 1):
+            start("off")
+            end()
+    with telemetry.capture() as captured:
+        start("on")
+        end()
+    assert tree(captured) == {"on": None}
+    assert captured.dropped == {}
+
+
 def test_flush_returns_the_bundle(tmp_path: Path) -> None:
     telemetry.configure(tmp_path)
     start("a")

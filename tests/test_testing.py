@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from records import health, metrics
 from records import spans as spans_in
 from stack_composer import telemetry
+from stack_composer.telemetry import config as configuration
 
 SRC = Path(__file__).resolve().parent.parent / "src"
 TOKEN = "ghp_" + "a1B2" * 9
@@ -163,9 +165,27 @@ def test_a_recording_program_goes_on_as_before(recording: Path) -> None:
     assert _sum_of("hits", recording) == 101
 
 
-def _sum_of(name: str, folder: Path) -> int:
-    from records import metrics
+def test_losses_are_told_where_they_happened(recording: Path) -> None:
+    hits = telemetry.counter("hits.refused")
+    hits.add(-1)
+    with telemetry.capture() as captured:
+        for _ in range(3):
+            hits.add(-1)
+    telemetry.flush()
+    assert captured.dropped == {("metrics", "invalid_value"): 3}
+    assert health(recording, "dropped") == {("metrics", "invalid_value"): 1}
 
+
+def test_the_configuration_file_has_no_say() -> None:
+    file = Path(configuration.default_config_path())
+    file.parent.mkdir(parents=True)
+    file.write_text("[telemetry]\nenabled = false\n")
+    with telemetry.capture() as captured, telemetry.span("s"):
+        pass
+    assert len(captured.spans) == 1
+
+
+def _sum_of(name: str, folder: Path) -> int:
     found = [metric for metric in metrics(folder) if metric["name"] == name]
     return sum(int(point["asInt"]) for metric in found for point in metric["sum"]["dataPoints"])
 

@@ -97,9 +97,9 @@ class Captured:
         return list(self._memory.lines[signal])
 
     def _take(self) -> None:
-        """Have written what waits in the buffers, as long as they are ours."""
+        """Have written what waits in the buffers, be it this capture's or an inner one's."""
         running = pipeline._pipeline
-        if isinstance(running, _CapturingPipeline) and running.captured is self:
+        if isinstance(running, _CapturingPipeline):
             running.take()
 
 
