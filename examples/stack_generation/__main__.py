@@ -12,6 +12,7 @@ import logging
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 from brief import DEFAULT, read_brief
@@ -42,9 +43,12 @@ def main() -> int:
     SQLite3Instrumentor().instrument()
 
     catalogue = load_catalogue()
-    with ThreadPoolExecutor(max_workers=4, thread_name_prefix="critic") as pool:
-        tools = Tools(catalogue, Retriever(catalogue), pool)
-        print_brief(read_brief(text, catalogue), tools.retriever.note)
+    with (
+        closing(Retriever(catalogue)) as retriever,
+        ThreadPoolExecutor(max_workers=4, thread_name_prefix="critic") as pool,
+    ):
+        tools = Tools(catalogue, retriever, pool)
+        print_brief(read_brief(text, catalogue), retriever.note)
         outcomes = asyncio.run(run(text, tools))
         print_outcomes(outcomes)
         print_plan(outcomes)

@@ -22,6 +22,10 @@ class Retriever:
         self._dense = DenseIndex(catalogue.components)
         self.note = self._sparse.note
 
+    def close(self) -> None:
+        """Let go of the indexes."""
+        self._sparse.close()
+
     def search(self, need: str, query: str) -> dict[str, float]:
         """Give part names with their relevance in (0, 1]; the best has 1.
 

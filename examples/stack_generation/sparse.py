@@ -28,6 +28,10 @@ class SparseIndex:
         rows = [(part.name, f"{part.text} {' '.join(part.provides)}") for part in components]
         cursor.executemany("INSERT INTO part VALUES (?, ?)", rows)
 
+    def close(self) -> None:
+        """Let go of the index."""
+        self._connection.close()
+
     def search(self, query: str, k: int) -> list[str]:
         """Give the names of the ``k`` best parts, best first."""
         words = sorted(set(words_of(query)))

@@ -9,6 +9,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -212,7 +213,8 @@ def test_without_fts5_it_says_so_and_goes_on(tmp_path: Path) -> None:
 def test_this_sqlite_has_fts5(ran: tuple[Path, str]) -> None:
     """So that the other tests have run what they claim."""
     try:
-        sqlite3.connect(":memory:").execute("CREATE VIRTUAL TABLE t USING fts5(x)")
+        with closing(sqlite3.connect(":memory:")) as connection:
+            connection.execute("CREATE VIRTUAL TABLE t USING fts5(x)")
     except sqlite3.OperationalError:
         pytest.skip("this SQLite has no FTS5: the example ran with its fall-back")
     assert "no FTS5" not in ran[1]
