@@ -52,6 +52,13 @@ def settle(attributes: dict[Any, Any]) -> dict[str, Any]:
     return attributes
 
 
+def text_keys(attributes: dict[Any, Any]) -> dict[str, Any]:
+    """Give ``attributes`` with every key a text; nearly always they are, and stay as given."""
+    if all(type(key) is str for key in attributes):
+        return attributes
+    return {plain_key(key): value for key, value in attributes.items()}
+
+
 def plain(value: object, depth: int = 0) -> AnyValue:
     """Give the AnyValue nearest to ``value``; of an unknown type, its ``str``.
 

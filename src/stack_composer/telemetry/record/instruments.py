@@ -14,7 +14,7 @@ from time import time_ns
 from stack_composer.telemetry.model import Metric, NumberPoint, Scope
 from stack_composer.telemetry.record import recorder
 from stack_composer.telemetry.record.aggregate import GaugeSeries, HistogramSeries, SumSeries
-from stack_composer.telemetry.values import copy_attributes, plain_key
+from stack_composer.telemetry.values import copy_attributes, plain_key, text_keys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -69,7 +69,8 @@ class Instrument:
                 key = series_key(attributes)
                 if key in self._series:
                     return self._series[key]
-            found = self._series[key] = self._new_series(attributes)
+            told = text_keys(dict(attributes)) if attributes else None
+            found = self._series[key] = self._new_series(told)
         return found
 
     def metric(self, now_ns: int) -> Metric | None:
@@ -191,7 +192,9 @@ def get_instrument(
     sort: type[Instrument] = Instrument,
 ) -> Instrument:
     """Give the instrument of this kind, name and scope; the same each time."""
-    name, unit, description = (plain_key(text) if text else "" for text in (name, unit, description))
+    name, unit, description = (
+        plain_key(text) if text else "" for text in (name, unit, description)
+    )
     key = (sort, kind, name.lower(), unit, scope)
     with _lock:
         found = _instruments.get(key)
@@ -275,9 +278,9 @@ def measured(entries: list[tuple[Any, ...]]) -> list[Metric]:
         if not isinstance(value, int | float):
             recorder.drop("metrics", "invalid_value")
             continue
-        name = plain_key(name)
-        metric = found.get(name)
+        text = plain_key(name)
+        metric = found.get(text)
         if metric is None:
-            metric = found[name] = Metric(name, "gauge", [], NATIVE)
+            metric = found[text] = Metric(text, "gauge", [], NATIVE)
         metric.points.append(NumberPoint(attributes or None, 0, measured_ns, value))  # type: ignore[attr-defined]
     return [*found.values(), *whole]

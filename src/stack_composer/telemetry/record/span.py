@@ -19,7 +19,7 @@ from time import time_ns
 from stack_composer.telemetry.model import Event, Link, RemoteParent, SpanDetails, SpanRecord
 from stack_composer.telemetry.record import ids, recorder
 from stack_composer.telemetry.record.ids import identify, origin_of
-from stack_composer.telemetry.values import copy_attributes, plain, plain_key, settle
+from stack_composer.telemetry.values import copy_attributes, plain, plain_key, settle, text_keys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class Span(SpanRecord):
         trace: TracebackType | None,
     ) -> None:
         end_ns = time_ns()
-        try:
+        try:  # noqa: SIM105 - suppress() costs as much as the rest of this method
             _reset(self._token)  # type: ignore[arg-type]  # None raises, and is caught
         except (ValueError, RuntimeError, AttributeError, TypeError):
             # Entered in another task or thread, left twice, or never entered: what
@@ -116,7 +116,7 @@ class Span(SpanRecord):
 
     def leave(self) -> None:
         """Stop being the current span without ending; ``resume`` may follow."""
-        try:
+        try:  # noqa: SIM105 - as in __exit__
             _reset(self._token)  # type: ignore[arg-type]  # None raises, and is caught
         except (ValueError, RuntimeError, AttributeError, TypeError):
             # Left in another task or thread than it was entered in: nothing to undo.
@@ -128,9 +128,7 @@ class Span(SpanRecord):
 
     def again(self) -> Self:
         """Make an unstarted span like this one; a decorator needs one a call."""
-        span: Self = make(
-            type(self), self.name, dict(self.attributes) if self.attributes else None
-        )
+        span: Self = make(type(self), self.name, dict(self.attributes) if self.attributes else None)
         return span
 
     def _join(self, current_value: Any) -> SpanRecord | RemoteParent | None:
@@ -171,10 +169,11 @@ class Span(SpanRecord):
         attributes = self.attributes
         if attributes is None:
             attributes = self.attributes = {}
-        if len(attributes) >= attributes_max and key not in attributes:
+        text = plain_key(key)
+        if len(attributes) >= attributes_max and text not in attributes:
             self._rich().dropped_attributes += 1
             return
-        attributes[plain_key(key)] = plain(value)
+        attributes[text] = plain(value)
 
     def set_attributes(self, attributes: Mapping[str, Any]) -> None:
         """Set several attributes."""
@@ -226,10 +225,14 @@ class Span(SpanRecord):
         OK is final, UNSET is ignored and a description only goes with an error
         (OpenTelemetry's API specification, "Set Status").
         """
-        code = getattr(status, "status_code", status)
-        text = (description if code is status else getattr(status, "description", "")) or ""
-        number = getattr(code, "value", code)
-        if self.end_ns or number not in (1, 2):
+        try:
+            code = getattr(status, "status_code", status)
+            text = (description if code is status else status.description) or ""
+            number = getattr(code, "value", code)
+            if self.end_ns or number not in (1, 2):
+                return
+        except Exception:  # noqa: BLE001 - no status at all
+            recorder.fault("status")
             return
         details = self._rich()
         if details.status_code == 1:
@@ -388,7 +391,7 @@ def _bounded(
     """Copy ``attributes`` up to a number of them; tell how many were left out."""
     if not attributes:
         return None, 0
-    copied = copy_attributes(attributes)
+    copied = text_keys(copy_attributes(attributes))
     over = len(copied) - count_max
     if over <= 0:
         return copied, 0

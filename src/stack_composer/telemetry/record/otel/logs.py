@@ -19,7 +19,7 @@ from stack_composer.telemetry.record.log import append
 from stack_composer.telemetry.record.otel.context import current_parent, parent_in
 from stack_composer.telemetry.record.otel.scope import scope_of
 from stack_composer.telemetry.record.span import moment
-from stack_composer.telemetry.values import copy_attributes, plain, plain_key
+from stack_composer.telemetry.values import copy_attributes, plain, plain_key, text_keys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class LoggerProvider(api.LoggerProvider):
 def converted(given: Any, span: SpanRecord | RemoteParent | None, scope: Scope) -> LogRecord:
     """Turn a log record of the API, or anything with the same parts, into ours."""
     severity = getattr(given.severity_number, "value", given.severity_number)
-    attributes = copy_attributes(given.attributes) if given.attributes else {}
+    attributes = text_keys(copy_attributes(given.attributes)) if given.attributes else {}
     error = getattr(given, "exception", None)
     if error is not None:
         told = exception_attributes(error, escaped=False)
