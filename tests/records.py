@@ -7,12 +7,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-
-
 if sys.version_info >= (3, 14):
-    from compression import zstd
+    from compression import zstd as zstd
 else:
-    from backports import zstd
+    from backports import zstd as zstd
 
 
 def lines(folder: Path, signal: str) -> list[dict[str, Any]]:
@@ -72,18 +70,18 @@ def value(any_value: dict[str, Any]) -> Any:
     return held
 
 
-def _flat(found: list[dict[str, Any]], outer: str, inner: str, records: str) -> list[dict[str, Any]]:
-    flat = []
-    for line in found:
-        for resource in line[outer]:
-            for scope in resource[inner]:
-                for record in scope[records]:
-                    flat.append(
-                        {
-                            **record,
-                            "attrs": attributes(record),
-                            "scope": scope.get("scope", {}).get("name", ""),
-                            "resource": attributes(resource["resource"]),
-                        }
-                    )
-    return flat
+def _flat(
+    found: list[dict[str, Any]], outer: str, inner: str, records: str
+) -> list[dict[str, Any]]:
+    return [
+        {
+            **record,
+            "attrs": attributes(record),
+            "scope": scope.get("scope", {}).get("name", ""),
+            "resource": attributes(resource["resource"]),
+        }
+        for line in found
+        for resource in line[outer]
+        for scope in resource[inner]
+        for record in scope[records]
+    ]

@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 from google.protobuf import json_format
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceRequest,
 )
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
 from stack_composer.telemetry.guard.engine import Guard
 from stack_composer.telemetry.guard.policy import Policy
 from stack_composer.telemetry.model import (
@@ -180,10 +182,12 @@ def everything() -> tuple[list[Span], list[LogRecord], list[Metric]]:
         details=details,
         parent=target,
     )
-    Scoped = type("Scoped", (Span,), {"__slots__": (), "scope": everything_scope()})
+    scoped_span = type("Scoped", (Span,), {"__slots__": (), "scope": everything_scope()})
     scoped = make_span("plain")
-    scoped.__class__ = Scoped
-    log = LogRecord(5, 9, "MASK level", {"MASK b": ["MASK"]}, {"k": "MASK"}, span, everything_scope())
+    scoped.__class__ = scoped_span
+    log = LogRecord(
+        5, 9, "MASK level", {"MASK b": ["MASK"]}, {"k": "MASK"}, span, everything_scope()
+    )
     log.event_name = "MASK event name"
     dropped_body = LogRecord(5, 9, "", "DROP", None, None, everything_scope())
     histogram = HistogramPoint({"MASK label": "MASK"}, 1, 2, 5)

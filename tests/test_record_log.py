@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 import records
 from stack_composer import telemetry
 from stack_composer.telemetry.record.log import severity_of
@@ -80,9 +81,7 @@ def test_the_handler_records_extras_place_and_exception(
     assert "raise KeyError" in second["attrs"]["exception.stacktrace"]
 
 
-def test_a_record_that_cannot_be_read_is_no_exception(
-    folder: Path, logger: logging.Logger
-) -> None:
+def test_a_record_that_cannot_be_read_is_no_exception(folder: Path, logger: logging.Logger) -> None:
     class Sly:
         def __str__(self) -> str:
             raise RuntimeError("no")
@@ -102,7 +101,7 @@ def test_secrets_in_messages_and_extras_do_not_reach_the_disk(
 ) -> None:
     token = "ghp_" + "a1B2" * 9
     logger.info("token %s", token, extra={"authorization": token, "note": [{"deep": token}]})
-    telemetry.log("info", f"Bearer {token}", **{"k": {token: token}})
+    telemetry.log("info", f"Bearer {token}", k={token: token})
     telemetry.flush()
     assert all(token.encode() not in path.read_bytes() for path in folder.iterdir())
     assert len(written(folder)) == 2

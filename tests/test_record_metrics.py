@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 import records
-from hypothesis import given, settings, strategies as st
 from stack_composer import telemetry
 from stack_composer.telemetry.record import instruments
 from stack_composer.telemetry.record.aggregate import (

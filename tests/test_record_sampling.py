@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 import records
 from stack_composer import telemetry
 from stack_composer.telemetry.record.sampling import Sampler

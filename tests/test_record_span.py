@@ -7,11 +7,12 @@ import contextvars
 import gc
 import threading
 import weakref
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
 import records
 from stack_composer import telemetry
 
@@ -91,13 +92,13 @@ def test_an_exception_is_recorded_and_goes_on(folder: Path) -> None:
 
 
 def test_an_exception_whose_str_raises_does_no_harm(folder: Path) -> None:
-    class Sly(Exception):
+    class SlyError(Exception):
         def __str__(self) -> str:
             raise RuntimeError("no")
 
-    with pytest.raises(Sly), telemetry.span("sly"):
-        raise Sly
-    assert written(folder)["sly"]["status"]["message"] == "Sly: [unprintable]"
+    with pytest.raises(SlyError), telemetry.span("sly"):
+        raise SlyError
+    assert written(folder)["sly"]["status"]["message"] == "SlyError: [unprintable]"
 
 
 def test_leaving_by_generator_exit_is_no_error(folder: Path) -> None:
@@ -122,7 +123,7 @@ def test_decorated_functions_of_every_kind(folder: Path) -> None:
         return x + 1
 
     @telemetry.span("generator")
-    def generator() -> Iterator[int]:
+    def generator() -> Generator[Any, Any, None]:
         with telemetry.span("inside generator"):
             pass
         got = yield 1
@@ -141,7 +142,7 @@ def test_decorated_functions_of_every_kind(folder: Path) -> None:
     assert next(made) == 1
     with telemetry.span("consumer"):
         pass
-    assert made.send(5) == 5  # type: ignore[attr-defined]  # a decorator keeps it a generator
+    assert made.send(5) == 5
     assert list(made) == []
 
     async def consume() -> list[int]:
@@ -151,8 +152,10 @@ def test_decorated_functions_of_every_kind(folder: Path) -> None:
     telemetry.flush()
     spans = records.spans(folder)
     assert sorted(span["name"] for span in spans) == sorted(
-        ["plain", "plain", "coroutine", "generator", "inside generator", "consumer"]
-        + ["async generator", "inside async generator"]
+        [
+            *("plain", "plain", "coroutine", "generator", "inside generator", "consumer"),
+            *("async generator", "inside async generator"),
+        ]
     )
     got = {span["name"]: span for span in spans}
     assert got["plain"]["attrs"] == {"k": 1}
@@ -334,7 +337,8 @@ def test_a_long_text_is_cut_after_the_guard_has_seen_all_of_it(tmp_path: Path) -
     assert "ghp_" not in got["hidden"]
 
 
-def test_tasks_that_spawn_their_successor_keep_no_ancestors(folder: Path) -> None:
+@pytest.mark.usefixtures("folder")
+def test_tasks_that_spawn_their_successor_keep_no_ancestors() -> None:
     refs: list[weakref.ref[Any]] = []
 
     async def tick(left: int) -> None:
@@ -369,9 +373,11 @@ def _one_link(refs: list[weakref.ref[Any]]) -> contextvars.Context:
 
 def test_a_generation_is_a_root_that_hashes_its_project_and_keeps_no_brief(folder: Path) -> None:
     brief = "Nebelparder orders quixotic inventory"
-    with telemetry.generation(project_id="acme-rocket", brief=brief):
-        with telemetry.span("planner.solve"):
-            pass
+    with (
+        telemetry.generation(project_id="acme-rocket", brief=brief),
+        telemetry.span("planner.solve"),
+    ):
+        pass
     got = written(folder)
     root = got["stack.generation"]
     assert "parentSpanId" not in root

@@ -9,10 +9,11 @@ import sys
 import textwrap
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+
 import records
-from records import zstd
 
 pytestmark = pytest.mark.e2e
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
@@ -114,12 +115,14 @@ def test_sigterm_ends_the_program_as_ever_and_keeps_what_was_written(folder: Pat
         [
             sys.executable,
             "-c",
-            "import time\n"
-            "from stack_composer import telemetry\n"
-            "telemetry.configure(flush_s=0.05)\n"
-            "with telemetry.span('before'): pass\n"
-            "time.sleep(0.5); print('ready', flush=True)\n"
-            "time.sleep(60)",
+            (
+                "import time\n"
+                "from stack_composer import telemetry\n"
+                "telemetry.configure(flush_s=0.05)\n"
+                "with telemetry.span('before'): pass\n"
+                "time.sleep(0.5); print('ready', flush=True)\n"
+                "time.sleep(60)"
+            ),
         ],
         env={**os.environ, "STACK_COMPOSER_TELEMETRY_DIR": str(folder)},
         stdout=subprocess.PIPE,
@@ -329,6 +332,7 @@ def test_disabling_in_the_file_stops_new_writes_within_a_second_and_keeps_files(
             f"""
             import time
             from pathlib import Path
+from typing import Any
             from stack_composer import telemetry
             config = Path({str(config)!r})
             def second(name):
@@ -416,11 +420,13 @@ def test_a_writer_that_is_killed_damages_nothing_that_was_complete(folder: Path)
         [
             sys.executable,
             "-c",
-            "from stack_composer import telemetry\n"
-            "telemetry.configure(flush_s=0.01)\n"
-            "i = 0\n"
-            "while True:\n"
-            "    with telemetry.span('s', i=i): i += 1\n",
+            (
+                "from stack_composer import telemetry\n"
+                "telemetry.configure(flush_s=0.01)\n"
+                "i = 0\n"
+                "while True:\n"
+                "    with telemetry.span('s', i=i): i += 1\n"
+            ),
         ],
         env={**os.environ, "STACK_COMPOSER_TELEMETRY_DIR": str(folder)},
     )
@@ -430,14 +436,14 @@ def test_a_writer_that_is_killed_damages_nothing_that_was_complete(folder: Path)
     seen = []
     for path in sorted(folder.glob("*.traces.jsonl*")):
         data = path.read_bytes()
-        whole = zstd.decompress(data) if path.suffix == ".zst" else data
+        whole = records.zstd.decompress(data) if path.suffix == ".zst" else data
         seen += [span["attrs"]["i"] for span in _spans_of(whole.rpartition(b"\n")[0])]
     assert len(seen) > 1_000
     assert len(set(seen)) == len(seen)
     assert seen == sorted(seen)
 
 
-def _spans_of(data: bytes) -> list[dict[str, object]]:
+def _spans_of(data: bytes) -> list[dict[str, Any]]:
     import json
 
     found = []

@@ -11,7 +11,7 @@ from time import time_ns
 
 from stack_composer.telemetry.record import recorder
 from stack_composer.telemetry.record.span import OFF, OffSpan, Span, make
-from stack_composer.telemetry.values import copy_attributes, plain_key, settle
+from stack_composer.telemetry.values import copy_attributes, settle
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,7 +54,9 @@ def span(name: str, attributes: Mapping[str, Any] | None = None, /, **more: Any)
     return self
 
 
-def metric(name: str, value: float, labels: Mapping[str, Any] | None = None, /, **more: Any) -> None:
+def metric(
+    name: str, value: float, labels: Mapping[str, Any] | None = None, /, **more: Any
+) -> None:
     """Record one measurement, kept as it is: one point with its own time.
 
     For what is counted thousands of times a second take ``counter`` or ``histogram``,
@@ -123,9 +125,7 @@ def log(level: str | int, message: object, /, **attributes: Any) -> None:
     emit(level, message, attributes)
 
 
-def generation(
-    *, project_id: object = None, brief: str | None = None, **attributes: Any
-) -> Span:
+def generation(*, project_id: object = None, brief: str | None = None, **attributes: Any) -> Span:
     """Trace one stack generation: a root span named ``stack.generation``.
 
     Args:

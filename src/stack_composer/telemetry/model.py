@@ -275,7 +275,16 @@ class Metric:
     number (1 delta, 2 cumulative) and means nothing for a gauge.
     """
 
-    __slots__ = ("description", "kind", "monotonic", "name", "points", "scope", "temporality", "unit")
+    __slots__ = (
+        "description",
+        "kind",
+        "monotonic",
+        "name",
+        "points",
+        "scope",
+        "temporality",
+        "unit",
+    )
 
     def __init__(
         self,

@@ -27,12 +27,14 @@ import sys
 import threading
 import time
 
-from stack_composer.telemetry import config as configuration, effects
+from stack_composer.telemetry import config as configuration
+from stack_composer.telemetry import effects
 from stack_composer.telemetry.errors import GuardError, StoreError, TelemetryError
 from stack_composer.telemetry.model import Metric, NumberPoint, Resource, Scope
-from stack_composer.telemetry.record import ids, recorder, span as spans
+from stack_composer.telemetry.record import ids, recorder
+from stack_composer.telemetry.record import span as spans
 from stack_composer.telemetry.record.span import OffSpan, Span
-from stack_composer.telemetry.values import plain, plain_key, settle
+from stack_composer.telemetry.values import plain_key, settle
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,11 +49,11 @@ if TYPE_CHECKING:
     class Exporter(Protocol):
         """Where guarded lines go; ``BundleWriter`` is one, the terminal another."""
 
-        def append(self, signal: str, data: bytes, sketch: Sketch) -> None:
+        def append(self, signal: str, data: bytes, sketch: Sketch, /) -> None:
             """Take whole lines; raises ``StoreError`` if it took nothing."""
 
-        def tick(self) -> None:
-            """Do a little of what takes time; called about every ``flush_s``."""
+        def tick(self) -> bool:
+            """Do a little of what takes time; True if more of it is left."""
 
         def flush(self) -> str:
             """Make durable what was appended; returns where the last line went."""
@@ -213,12 +215,16 @@ class Pipeline:
         try:
             self._reload()
             self._take_all(last=False)
-            for exporter in self._exporters:
-                exporter.tick()
+            while self._tick() and not (recorder.spans or recorder.logs or self._stopping):
+                self.turnstile.let_others()
         except StoreError as error:
             self._internal(error, "store")
         except Exception as error:
             self._internal(error, "turn")
+
+    def _tick(self) -> bool:
+        """Let the exporters do a little of what takes time; True if more is left."""
+        return any([exporter.tick() for exporter in self._exporters])  # noqa: C419 - each of them
 
     def _internal(self, error: Exception, where: str) -> None:
         recorder.fault(where)

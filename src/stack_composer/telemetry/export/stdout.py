@@ -21,7 +21,7 @@ class StdoutExporter:
     prints.
     """
 
-    def append(self, signal: str, data: bytes, sketch: Sketch) -> None:
+    def append(self, _signal: str, data: bytes, _sketch: Sketch) -> None:
         """Write whole lines.
 
         Raises:
@@ -33,11 +33,12 @@ class StdoutExporter:
                 view = view[os.write(_STDOUT, view) :]
         except OSError as error:
             raise StoreError(
-                f"standard output: {error.strerror}", hint="use exporter = \"file\""
+                f"standard output: {error.strerror}", hint='use exporter = "file"'
             ) from error
 
-    def tick(self) -> None:
-        """Do nothing: there is nothing to rotate."""
+    def tick(self) -> bool:
+        """Say that nothing is left to do: there is nothing to rotate."""
+        return False
 
     def flush(self) -> str:
         """Say where lines go; the operating system has them already."""

@@ -33,7 +33,9 @@ def exception_attributes(error: BaseException, *, escaped: bool) -> dict[str, An
     """Give exception.type, .message, .stacktrace and .escaped for ``error``."""
     kind = type(error)
     module = kind.__module__
-    name = kind.__qualname__ if module in ("builtins", "__main__") else f"{module}.{kind.__qualname__}"
+    name = (
+        kind.__qualname__ if module in ("builtins", "__main__") else f"{module}.{kind.__qualname__}"
+    )
     return {
         "exception.type": name,
         "exception.message": message(error),
