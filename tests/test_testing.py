@@ -307,7 +307,15 @@ def test_the_pytest_fixture(tmp_path: Path) -> None:
         "STACK_COMPOSER_TELEMETRY_DIR": str(tmp_path / "t"),
     }
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "stack_composer.telemetry.testing", tmp_path],
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "stack_composer.telemetry.pytest_plugin",
+            tmp_path,
+        ],
         env=environment,
         cwd=tmp_path,
         capture_output=True,

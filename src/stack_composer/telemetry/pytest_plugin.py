@@ -1,4 +1,8 @@
-"""The pytest fixture ``telemetry_capture``; see ``testing.capture``."""
+"""The pytest fixture ``telemetry_capture``; see ``testing.capture``.
+
+Apart from it, since ``capture`` serves any test runner and must not import pytest, and
+pytest, which loads this by its entry point at each start, need not import the rest.
+"""
 
 from __future__ import annotations
 

@@ -32,10 +32,6 @@ if TYPE_CHECKING:
     from stack_composer.telemetry.store.encode import Encoder
     from stack_composer.telemetry.store.sketch import Sketch
 
-pytest_plugins = ["stack_composer.telemetry.pytest_plugin"]
-"""pytest loads this module by its entry point, and the fixture from there. Apart,
-since ``capture`` serves any test runner and must not import pytest."""
-
 SALT = b"the salt of captured records....!"
 """Not a secret: what it hashes never leaves the memory of a test."""
 
@@ -204,8 +200,9 @@ class _Memory:
         """Keep lines; the sketch says nothing that they do not say."""
         self.lines[signal].extend(data.splitlines(keepends=True))
 
-    def tick(self) -> None:
-        """Have nothing to do."""
+    def tick(self) -> bool:
+        """Have nothing to do, and nothing left."""
+        return False
 
     def flush(self) -> str:
         """Say that it went nowhere."""
