@@ -8,21 +8,25 @@ from pathlib import Path
 from typing import Any
 
 if sys.version_info >= (3, 14):
-    from compression import zstd as zstd
+    from compression import zstd
 else:
-    from backports import zstd as zstd
+    from backports import zstd
 
 
 def lines(folder: Path, signal: str) -> list[dict[str, Any]]:
     """All complete lines of one signal, oldest bundle first."""
     found: list[dict[str, Any]] = []
     for path in sorted(folder.glob(f"*.{signal}.jsonl*")):
-        data = path.read_bytes()
-        if path.suffix == ".zst":
-            data = zstd.decompress(data)
+        data = content(path)
         assert not data or data.endswith(b"\n"), f"{path.name} has a torn line"
         found += [json.loads(line) for line in data.splitlines()]
     return found
+
+
+def content(path: Path) -> bytes:
+    """The lines of a bundle, sealed or not."""
+    data = path.read_bytes()
+    return zstd.decompress(data) if path.suffix == ".zst" else data
 
 
 def spans(folder: Path) -> list[dict[str, Any]]:

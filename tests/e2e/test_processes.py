@@ -332,7 +332,6 @@ def test_disabling_in_the_file_stops_new_writes_within_a_second_and_keeps_files(
             f"""
             import time
             from pathlib import Path
-from typing import Any
             from stack_composer import telemetry
             config = Path({str(config)!r})
             def second(name):
@@ -435,9 +434,9 @@ def test_a_writer_that_is_killed_damages_nothing_that_was_complete(folder: Path)
     process.wait(10)
     seen = []
     for path in sorted(folder.glob("*.traces.jsonl*")):
-        data = path.read_bytes()
-        whole = records.zstd.decompress(data) if path.suffix == ".zst" else data
-        seen += [span["attrs"]["i"] for span in _spans_of(whole.rpartition(b"\n")[0])]
+        seen += [
+            span["attrs"]["i"] for span in _spans_of(records.content(path).rpartition(b"\n")[0])
+        ]
     assert len(seen) > 1_000
     assert len(set(seen)) == len(seen)
     assert seen == sorted(seen)

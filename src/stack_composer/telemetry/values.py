@@ -72,7 +72,7 @@ def plain(value: object, depth: int = 0) -> AnyValue:
         return UNPRINTABLE
 
 
-def _plain(value: object, depth: int) -> AnyValue:
+def _plain(value: object, depth: int) -> AnyValue:  # noqa: PLR0911 - one answer a type
     kind = type(value)
     if kind is str:
         return text if len(text := str(value)) <= TEXT_CHARS_MAX else text[:TEXT_CHARS_MAX]

@@ -231,7 +231,7 @@ class Span(SpanRecord):
             number = getattr(code, "value", code)
             if self.end_ns or number not in (1, 2):
                 return
-        except Exception:  # noqa: BLE001 - no status at all
+        except Exception:
             recorder.fault("status")
             return
         details = self._rich()

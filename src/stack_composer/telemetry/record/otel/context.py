@@ -199,7 +199,7 @@ def parent_in(context: Context | None) -> SpanRecord | RemoteParent | None:
     try:
         span = context.get(span_key()) if context else None
         return None if span is None else parent_of(span)
-    except Exception:  # noqa: BLE001 - another tracer's span, or no context at all
+    except Exception:
         recorder.fault("context")
         return None
 

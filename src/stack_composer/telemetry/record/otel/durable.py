@@ -12,6 +12,6 @@ class Durable:
         """Wait until all is durable on disk; False if it is not within ``timeout_millis``."""
         try:
             recorder.flush(timeout_millis / 1000)
-        except Exception:  # noqa: BLE001 - counted where it happened; 'doctor' tells
+        except Exception:
             return False
         return True

@@ -113,7 +113,7 @@ class _Observed(Instrument):
         for callback in list(self._callbacks):
             try:
                 self._observe(callback)
-            except Exception:  # noqa: BLE001
+            except Exception:
                 # The application's own code; the other callbacks still have their say.
                 recorder.fault("metric_callback")
         return super().metric(now_ns)
@@ -255,7 +255,7 @@ class Meter(api.Meter):
         assert isinstance(instrument, _Observed), "get_instrument gives the sort asked for"
         try:
             instrument.ask_too(callbacks or ())
-        except Exception:  # noqa: BLE001 - a generator that raised before its first yield
+        except Exception:
             recorder.fault("metric_callback")
         recorder.begin()  # Nothing is ever appended, so nothing else starts the writer.
 

@@ -198,9 +198,9 @@ class Tracer(api.Tracer):
         attributes: Mapping[str, Any] | None = None,
         links: Sequence[api.Link] | None = None,
         start_time: int | None = None,
-        record_exception: bool = True,  # noqa: FBT001, FBT002
-        set_status_on_exception: bool = True,  # noqa: FBT001, FBT002
-        end_on_exit: bool = True,  # noqa: FBT001, FBT002
+        record_exception: bool = True,
+        set_status_on_exception: bool = True,
+        end_on_exit: bool = True,
     ) -> Any:
         """Give a context manager, or decorator, that is a span and the current one inside.
 
@@ -236,8 +236,8 @@ class Tracer(api.Tracer):
         attributes: Mapping[str, Any] | None = None,
         links: Sequence[api.Link] | None = None,
         start_time: int | None = None,
-        record_exception: bool = True,  # noqa: FBT001, FBT002
-        set_status_on_exception: bool = True,  # noqa: FBT001, FBT002
+        record_exception: bool = True,
+        set_status_on_exception: bool = True,
     ) -> Any:
         """Start a span that is not the current one; whoever asked for it ends it."""
         recorder.begin()
@@ -369,7 +369,7 @@ def _detail(span: Span, kind: SpanKind, links: Sequence[api.Link] | None) -> Non
         details.kind = kind.value + 1
         for link in links or ():
             span.add_link(link.context, link.attributes)
-    except Exception:  # noqa: BLE001 - no SpanKind, or no Links
+    except Exception:
         recorder.fault("span_details")
 
 
