@@ -625,7 +625,8 @@ def _count_point(
         )
         return
     assert type(point) is NumberPoint, "a point is a number or a histogram"
-    value = point.value if isinstance(point.value, int) else _as_double(point.value)
+    whole_number = isinstance(point.value, int) and _INT64_MIN <= point.value <= _INT64_MAX
+    value = point.value if whole_number else _as_double(point.value)
     if metric.kind == "gauge":
         sketch.add_gauge(name, labels, [value], point.time_ns, unit=unit)
     elif cumulative:
