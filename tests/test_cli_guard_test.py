@@ -104,6 +104,7 @@ def test_a_line_too_long_is_left_out_and_the_next_is_answered(tmp_path: Path) ->
     assert done.returncode == 1
     assert json.loads(done.stdout)["text"] == "fine"
     assert "line 1: longer than 16,777,216 bytes" in done.stderr
+    assert "1 line could not be read" in done.stderr
 
 
 def test_lone_surrogates_and_an_end_without_newline() -> None:

@@ -147,6 +147,41 @@ def test_a_reader_that_leaves_early_is_no_error(folder: Path) -> None:
         assert child.wait(30) == 0
 
 
+@pytest.mark.parametrize("command", ["--help", "telemetry status", "telemetry config show --json"])
+def test_a_reader_that_never_was_is_no_error_either(command: str) -> None:
+    """The little that is printed meets the closed pipe only at the very end."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [*COMMAND, *command.split()],
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        check=False,
+        timeout=30,
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs POSIX limits")
+def test_a_file_that_may_not_grow_is_an_error(tmp_path: Path) -> None:
+    limited = (
+        "import os, resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0));"
+        "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+    )
+    with (tmp_path / "out").open("w") as file:
+        done = subprocess.run(
+            [sys.executable, "-c", limited, *COMMAND[1:], "telemetry", "status"],
+            stdout=file,
+            stderr=subprocess.PIPE,
+            check=False,
+            timeout=30,
+        )
+    assert done.returncode == 1
+    assert done.stderr.decode().startswith("stack-composer: File too large\n  hint: ")
+    assert done.stderr.decode().count("\n") == 2
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 @pytest.mark.parametrize("command", [("--help",), ("telemetry", "show", "--as", "records")])
 def test_a_full_disk_behind_the_output_is_an_error(command: tuple[str, ...], folder: Path) -> None:
@@ -210,6 +245,17 @@ def test_nothing_recorded_reaches_the_terminal_raw(tmp_path: Path) -> None:
         said = ok(*command, "--dir", tmp_path / "t")
         assert all(line.isprintable() for line in said.split("\n")), command
         assert "owned" in said
+
+
+@pytest.mark.skipif(os.name == "nt", reason="such names are not allowed there")
+def test_names_of_files_reach_no_terminal_raw_either(tmp_path: Path) -> None:
+    place = tmp_path / "a\x1b[31m\nb"
+    write(place, ("traces", spans_line(span("a", start_ns=NOW))))
+    for command in ("stats", "status", "doctor", "tail"):
+        said = ok("telemetry", command, "--dir", place)
+        assert all(line.isprintable() for line in said.split("\n"))
+    what, _ = refusal("stats", tmp_path / "c\x1b[31m", code=1)
+    assert "c\\x1b[31m" in what
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")

@@ -106,6 +106,22 @@ def test_on_a_terminal_it_asks(answer: bytes, code: int, left: int, folder: Path
     assert len(names_in(folder)) == left
 
 
+@pytest.mark.skipif(os.name == "nt", reason="needs a pseudo-terminal")
+def test_json_is_for_programs_and_asks_nobody(folder: Path) -> None:
+    import pty
+
+    ours, theirs = pty.openpty()
+    os.write(ours, b"y\n")
+    arguments = [*COMMAND, "telemetry", "purge", "--json", "--dir", str(folder)]
+    done = subprocess.run(
+        arguments, stdin=theirs, stdout=theirs, stderr=theirs, check=False, timeout=30
+    )
+    os.close(ours)
+    os.close(theirs)
+    assert done.returncode == 2
+    assert len(names_in(folder)) == 4
+
+
 def test_a_bundle_being_written_stays_whatever_is_asked(folder: Path) -> None:
     writer = BundleWriter(str(folder))
     append(writer, spans_line(span("alive", start_ns=1)))

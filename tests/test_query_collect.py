@@ -22,7 +22,9 @@ from cli_running import (
 )
 from stack_composer.telemetry.query.aggregate import Summary, level_name
 from stack_composer.telemetry.query.collect import collect
+from stack_composer.telemetry.store.folder import open_folder
 from stack_composer.telemetry.store.reader import list_bundles
+from stack_composer.telemetry.store.recover import Recovery
 from stack_composer.telemetry.store.sketch import Sketch
 
 T = 1_763_838_843 * SECOND_NS
@@ -48,7 +50,7 @@ def counts(sketch: Sketch) -> dict[str, int]:
     return {name: stats.count for name, stats in sketch.spans.items()}
 
 
-@pytest.mark.parametrize("until_s", [0, 2, 5, 6, 100])
+@pytest.mark.parametrize("until_s", [0, 1, 2, 5, 6, 100])
 @pytest.mark.parametrize("since_s", [-100, 1, 4, 5, 6, 100])
 def test_sidecars_and_lines_give_the_same(sealed: Path, since_s: int, until_s: int) -> None:
     window = {
@@ -136,6 +138,22 @@ def test_a_line_refused_half_way_has_counted_nothing(tmp_path: Path) -> None:
     found = collect([str(path)])
     assert found.refusals.count == 1
     assert found.sketch == Sketch()
+
+
+def test_lines_refused_when_a_bundle_was_sealed_are_told_by_its_sidecar(tmp_path: Path) -> None:
+    folder = tmp_path / "t"
+    write(folder, LINES[0])
+    (bundle,) = list_bundles(str(folder)).bundles
+    with Path(bundle.path).open("ab") as file:
+        file.write(b"nonsense\n")
+    assert collect([bundle]).refusals.count == 1
+    opened = open_folder(str(folder), create=True)
+    recovery = Recovery(opened)
+    while not recovery.step():
+        pass
+    opened.close()
+    found = collect(list_bundles(str(folder)).bundles)
+    assert (found.by_sidecar, found.refusals.count) == (1, 1)
 
 
 def test_health_stands_apart_and_is_summed_by_rule_and_reason() -> None:

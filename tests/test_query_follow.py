@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from itertools import count
 from pathlib import Path
@@ -118,6 +119,28 @@ def test_old_sealed_bundles_are_not_read_for_a_few_last_lines(folder: Path) -> N
     assert last(Follower(str(folder)), 2) == LINES[-2:]
     assert last(Follower(str(folder)), 0) == []
     assert sorted(last(Follower(str(folder)), 100)) == LINES
+
+
+def test_the_folder_is_listed_again_whenever_its_time_changed_or_is_recent(folder: Path) -> None:
+    def add(line: bytes) -> None:
+        writer = BundleWriter(str(folder))
+        append(writer, line)
+        writer.close()
+
+    add(LINES[0])
+    follower = Follower(str(folder))
+    assert last(follower) == LINES[:1]
+    # Back in time: it changed, though it looks settled.
+    add(LINES[1])
+    os.utime(folder, ns=(10**18, 10**18))
+    assert new(follower) == LINES[1:2]
+    # Within one tick of the folder's clock: the time is the same, and recent.
+    now_ns = time.time_ns()
+    os.utime(folder, ns=(now_ns, now_ns))
+    assert new(follower) == []
+    add(LINES[2])
+    os.utime(folder, ns=(now_ns, now_ns))
+    assert new(follower) == LINES[2:3]
 
 
 def test_purging_is_no_error(folder: Path) -> None:

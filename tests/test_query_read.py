@@ -64,6 +64,8 @@ SPANS = spans_line(
         ({"trace": "0000"}, ["planner.solve", "planner.step", "critic"]),
         ({"since_ns": T + SECOND_NS}, ["planner.step", "critic"]),
         ({"until_ns": T + SECOND_NS}, ["planner.solve"]),
+        ({"since_ns": T + 1_000_000, "until_ns": T + 2}, ["planner.solve"]),
+        ({"since_ns": T + 1_000_001, "until_ns": T + SECOND_NS}, []),
         ({"signals": frozenset({"logs"})}, []),
     ],
 )
@@ -122,6 +124,13 @@ def test_a_cut_line_keeps_fields_that_nobody_knows() -> None:
         ]
     }
     assert cut(line, set()) is None
+
+
+def test_another_signal_in_the_same_object_never_comes_along() -> None:
+    tree = json.loads(SPANS) | json.loads(logs_line(log("not asked for", time_ns=T)))
+    for signal in ("traces", None):
+        for keep in ({0}, {0, 1, 2}):
+            assert list(cut(dump(tree), keep, signal=signal)) == ["resourceSpans"]
 
 
 def test_metrics_are_cut_by_point_and_empty_ones_go() -> None:

@@ -138,7 +138,7 @@ def _in_tree(members: list[Item]) -> Iterator[tuple[Item, int]]:
     roots = []
     for item in members:
         parent = item.record.parent_span_id
-        if parent in ids and parent != item.record.span_id:
+        if parent in ids:
             children.setdefault(parent, []).append(item)
         else:
             roots.append(item)

@@ -56,7 +56,7 @@ def filtered_line(
     # A null is left out by the decoder, so positions may differ from the text's.
     if mended or b"null" in line:
         return msgspec.json.encode(_narrowed(_written(data), flags))
-    if all(flags) and not any(white in line for white in _LAYOUT):
+    if all(flags) and not any(white in line for white in _LAYOUT) and _is_of_one_signal(line):
         return line
     try:
         tree = msgspec.json.decode(line)
@@ -64,6 +64,11 @@ def filtered_line(
         # Read by the forgiving parser; what was understood is written strictly.
         tree = _written(data)
     return msgspec.json.encode(_narrowed(tree, flags))
+
+
+def _is_of_one_signal(line: bytes) -> bool:
+    # Found in an attribute's text the mark only costs the longer way.
+    return sum(b'"' + key.encode() + b'"' in line for key in _RECORDS) == 1
 
 
 def _narrowed(tree: dict[str, Any], flags: list[bool]) -> dict[str, Any]:
