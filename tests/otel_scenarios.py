@@ -11,6 +11,8 @@ recorded, the same shape from any provider, ids replaced by names.
 - ours-unasked: no line of code, only OpenTelemetry's own environment variables
 """
 
+# ruff: noqa: SIM117 - what is nested is the point here, and drawn as such
+
 from __future__ import annotations
 
 import asyncio
@@ -107,9 +109,8 @@ def use_span_makes_it_current(t: trace.Tracer) -> Any:
         with t.start_as_current_span("inside"):
             pass
     recording = span.is_recording()
-    with use_span(span, end_on_exit=True):
-        with t.start_span("inside again"):
-            pass
+    with use_span(span, end_on_exit=True), t.start_span("inside again"):
+        pass
     return same, recording, span.is_recording()
 
 
@@ -156,7 +157,7 @@ def remote_parents(t: trace.Tracer) -> Any:
 
 @scenario
 def an_unsampled_remote_parent_silences_what_is_below(t: trace.Tracer) -> Any:
-    seen = []
+    seen: list[Any] = []
     for flags in (0, 2):
         token = context.attach(remote(flags, "k=v"))
         with t.start_as_current_span("server") as server:
@@ -189,9 +190,8 @@ def an_unsampled_remote_parent_silences_what_is_below(t: trace.Tracer) -> Any:
 @scenario
 def an_invalid_parent_is_none(t: trace.Tracer) -> Any:
     with t.start_as_current_span("outer"):
-        with use_span(INVALID_SPAN):
-            with t.start_as_current_span("root"):
-                pass
+        with use_span(INVALID_SPAN), t.start_as_current_span("root"):
+            pass
         t.start_span("started", context=set_span_in_context(INVALID_SPAN)).end()
 
 
@@ -266,7 +266,7 @@ def decorators(t: trace.Tracer) -> Any:
     def failing() -> None:
         raise ValueError("no")
 
-    answers = [function(1), function(2), asyncio.run(coroutine(3))]
+    answers: list[Any] = [function(1), function(2), asyncio.run(coroutine(3))]
     try:
         failing()
     except ValueError:
@@ -302,7 +302,14 @@ def kinds(t: trace.Tracer) -> Any:
 
 @scenario
 def attributes(t: trace.Tracer) -> Any:
-    given = {"text": "t", "int": 1, "float": 0.5, "yes": True, "texts": ["a", "b"], "ints": (1, 2)}
+    given: dict[str, Any] = {
+        "text": "t",
+        "int": 1,
+        "float": 0.5,
+        "yes": True,
+        "texts": ["a", "b"],
+        "ints": (1, 2),
+    }
     with t.start_as_current_span("at start", attributes=given) as span:
         given["text"] = "changed afterwards"
         span.set_attribute("int", 2)
@@ -331,7 +338,9 @@ def events(t: trace.Tracer) -> Any:
         span.add_event("at", {"a": 1, "b": "two"}, timestamp=1_700_000_000_000_000_000)
         span.add_event("second", timestamp=1_700_000_000_000_000_001)
         span.record_exception(
-            KeyError("k"), {"exception.message": "mine", "x": 1}, timestamp=1_700_000_000_000_000_002
+            KeyError("k"),
+            {"exception.message": "mine", "x": 1},
+            timestamp=1_700_000_000_000_000_002,
         )
     span.add_event("too late")
 
@@ -448,9 +457,9 @@ def exceptions_leave_an_event_and_a_status(t: trace.Tracer) -> Any:
 def exceptions_as_the_caller_chose(t: trace.Tracer) -> Any:
     answers = []
     for number, (record, status) in enumerate([(True, False), (False, True), (False, False)]):
-        chosen = {"record_exception": record, "set_status_on_exception": status}
+        chosen: Any = {"record_exception": record, "set_status_on_exception": status}
         for make, name in ((t.start_as_current_span, "block"), (t.start_span, "started")):
-            manager = make(f"{name} {number}", **chosen)  # type: ignore[operator]
+            manager = make(f"{name} {number}", **chosen)
             answers.append(failing(manager, ValueError("x")))
     return answers
 
@@ -596,7 +605,10 @@ def _from_line(span: dict[str, Any], scope: dict[str, Any]) -> dict[str, Any]:
         "parent_is_remote": bool(int(span["flags"]) & 0x200),
         "kind": span["kind"],
         "attributes": records.attributes(span),
-        "status": [span.get("status", {}).get("code", 0), span.get("status", {}).get("message", "")],
+        "status": [
+            span.get("status", {}).get("code", 0),
+            span.get("status", {}).get("message", ""),
+        ],
         "times": [int(span["startTimeUnixNano"]), int(span["endTimeUnixNano"])],
         "trace_state": span.get("traceState", ""),
         "events": [
@@ -676,7 +688,9 @@ def normal(spans: list[dict[str, Any]]) -> list[dict[str, Any]]:
         ]
         span["trace"] = _fixed(span["trace"]) or traces[span["trace"]]
         span["parent"] = span["parent"] and names.get(span["parent"], _fixed(span["parent"]))
-        span["times"] = [time if time < 1_750_000_000_000_000_000 else "now" for time in span["times"]]
+        span["times"] = [
+            time if time < 1_750_000_000_000_000_000 else "now" for time in span["times"]
+        ]
         del span["id"]
         for event in span["events"]:
             if event[1] >= 1_750_000_000_000_000_000:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import otel_children
 import pytest
+
+import otel_children
 import records
 
 pytestmark = pytest.mark.e2e
@@ -35,7 +36,10 @@ NAMED = """
     from opentelemetry import trace
     from stack_composer import telemetry
 """
-ENVIRONMENT = {"OTEL_PYTHON_CONTEXT": "stack_composer", "OTEL_PYTHON_TRACER_PROVIDER": "stack_composer"}
+ENVIRONMENT = {
+    "OTEL_PYTHON_CONTEXT": "stack_composer",
+    "OTEL_PYTHON_TRACER_PROVIDER": "stack_composer",
+}
 ONLY_PROVIDER = {"OTEL_PYTHON_TRACER_PROVIDER": "stack_composer"}
 OURS_FIRST = """
     import stack_composer.telemetry.record.otel.context
@@ -59,6 +63,10 @@ NESTING = """
     tracer = trace.get_tracer("library")
     seen = []
 
+    def in_a_thread():
+        with telemetry.span("in a thread"):
+            pass
+
     def current(span):
         seen.append(trace.get_current_span() is span and isinstance(span, trace.Span))
 
@@ -79,7 +87,7 @@ NESTING = """
             current(otel)
             thread = threading.Thread(
                 target=contextvars.copy_context().run,
-                args=(lambda: telemetry.span("in a thread").__enter__().__exit__(None, None, None),),
+                args=(in_a_thread,),
             )
             thread.start()
             thread.join()
@@ -274,7 +282,8 @@ def test_another_provider_in_place_is_an_error_that_changes_nothing(
         {setters[kind]}
         from stack_composer import telemetry
         def providers():
-            return trace.get_tracer_provider(), metrics.get_meter_provider(), _logs.get_logger_provider()
+            tracers, meters = trace.get_tracer_provider(), metrics.get_meter_provider()
+            return tracers, meters, _logs.get_logger_provider()
         before = providers()
         try:
             telemetry.configure(FOLDER, opentelemetry=True)

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import records
 from opentelemetry import trace
 from opentelemetry._logs import Logger, LogRecord, SeverityNumber
 from opentelemetry.context import Context
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
+
+import records
 from stack_composer import telemetry
 from stack_composer.telemetry.record import recorder
 from stack_composer.telemetry.record.otel.logs import LoggerProvider
@@ -52,10 +53,10 @@ def written(folder: Path) -> list[dict[str, Any]]:
     return records.logs(folder)
 
 
-@pytest.mark.parametrize("whole", [True, False])
-def test_a_record_is_written_as_it_was_given(whole: bool, folder: Path, logger: Logger) -> None:
+@pytest.mark.parametrize("form", ["object", "parts"])
+def test_a_record_is_written_as_it_was_given(form: str, folder: Path, logger: Logger) -> None:
     """As an object and in its parts."""
-    if whole:
+    if form == "object":
         logger.emit(LogRecord(**PARTS))
     else:
         logger.emit(**PARTS)
@@ -71,12 +72,12 @@ def test_a_record_is_written_as_it_was_given(whole: bool, folder: Path, logger: 
     assert "traceId" not in log
 
 
-@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize("form", ["object", "parts"])
 def test_a_record_belongs_to_the_current_span_or_the_given_one(
-    whole: bool, folder: Path, logger: Logger
+    form: str, folder: Path, logger: Logger
 ) -> None:
     def emit(**parts: Any) -> None:
-        if whole:
+        if form == "object":
             logger.emit(LogRecord(**parts))
         else:
             logger.emit(**parts)
@@ -110,9 +111,7 @@ def test_the_bare_ids_of_old_still_count(folder: Path, logger: Logger) -> None:
     assert (log["traceId"], log["spanId"]) == (f"{0xA:032x}", f"{0xB:016x}")
 
 
-def test_an_exception_becomes_attributes_that_do_not_overrule(
-    folder: Path, logger: Logger
-) -> None:
+def test_an_exception_becomes_attributes_that_do_not_overrule(folder: Path, logger: Logger) -> None:
     for attributes in (None, {"exception.message": "mine"}):
         try:
             raise KeyError("k")
@@ -130,9 +129,7 @@ BAD: list[Any] = [5, b"b", object(), [1], {1: 2}, float("nan"), 10**400, -1, "\u
 
 
 @pytest.mark.parametrize("number", range(len(BAD)))
-def test_no_argument_raises_into_the_application(
-    number: int, folder: Path, logger: Logger
-) -> None:
+def test_no_argument_raises_into_the_application(number: int, folder: Path, logger: Logger) -> None:
     """Each part in turn is nonsense; a record comes out all the same."""
     before = recorder.dropped.get(("logs", "unreadable"), 0)
     for part in [*PARTS, "context", "exception"]:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
-import otel_children
 import pytest
-import records
 from opentelemetry import metrics as api
 from opentelemetry.metrics import CallbackOptions, Observation
 from opentelemetry.sdk import metrics as official
 from opentelemetry.sdk.metrics.export import AggregationTemporality, InMemoryMetricReader
 from opentelemetry.sdk.metrics.view import ExponentialBucketHistogramAggregation
+
+import otel_children
+import records
 from stack_composer import telemetry
 from stack_composer.telemetry.record import instruments, recorder
 from stack_composer.telemetry.record.otel.metrics import MeterProvider
@@ -66,7 +67,7 @@ class Program:
     def _levels(self, _: CallbackOptions) -> list[Observation]:
         return [Observation((-1) ** self.round * self.round)]
 
-    def _more(self) -> Iterator[list[Observation]]:
+    def _more(self) -> Generator[list[Observation], CallbackOptions, None]:
         yield []
         while True:
             yield [Observation(self.round, {"from": "a generator"})]
@@ -211,7 +212,9 @@ def test_a_callback_that_raises_is_counted_and_the_others_still_run(folder: Path
     faults = recorder.faults.get("metric_callback", 0)
     for _ in range(2):
         telemetry.flush()
-    points = [p for m in records.metrics(folder) if m["name"] == "level" for p in m["gauge"]["dataPoints"]]
+    points = [
+        p for m in records.metrics(folder) if m["name"] == "level" for p in m["gauge"]["dataPoints"]
+    ]
     seen = {(*records.attributes(p).items(), int(p["asInt"])) for p in points}
     assert seen == {(("half", "way"), 1), (2,), (("the", "end"), 3)}
     assert recorder.faults["metric_callback"] - faults == 2 * 3
@@ -222,9 +225,7 @@ BAD: list[Any] = ["text", None, object(), float("nan"), float("inf"), 10**400, T
 
 
 @pytest.mark.parametrize("number", range(len(BAD)))
-def test_a_value_that_is_no_number_is_counted_and_nothing_raises(
-    number: int, folder: Path
-) -> None:
+def test_a_value_that_is_no_number_is_counted_and_nothing_raises(number: int, folder: Path) -> None:
     bad = BAD[number]
     meter = MeterProvider().get_meter("m")
     made: dict[str, Any] = {

@@ -6,9 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import otel_children
 import pytest
-import records
 from opentelemetry import trace
 from opentelemetry._logs import SeverityNumber
 from opentelemetry.sdk._logs import LoggerProvider
@@ -19,6 +17,9 @@ from opentelemetry.sdk.metrics.view import ExplicitBucketHistogramAggregation, V
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+
+import otel_children
+import records
 from stack_composer import telemetry
 from stack_composer.telemetry.record import recorder
 from stack_composer.telemetry.record.sdk import (
@@ -27,7 +28,7 @@ from stack_composer.telemetry.record.sdk import (
     TelemetrySpanExporter,
 )
 
-EMAIL = "@".join(("jane.doe", "corp.example"))
+EMAIL = "jane.doe" + chr(64) + "corp.example"
 
 
 @pytest.fixture
@@ -54,7 +55,10 @@ def tracer_of(**resource: Any) -> tuple[TracerProvider, trace.Tracer]:
 def test_a_span_of_the_sdk_is_written_whole_and_guarded(folder: Path) -> None:
     _, tracer = tracer_of()
     far = trace.SpanContext(
-        0xA, 0xB, is_remote=True, trace_flags=trace.TraceFlags(1),
+        0xA,
+        0xB,
+        is_remote=True,
+        trace_flags=trace.TraceFlags(1),
         trace_state=trace.TraceState.from_header(["k=v"]),
     )
     context = trace.set_span_in_context(trace.NonRecordingSpan(far))
@@ -199,8 +203,11 @@ def test_logs_of_the_sdk(folder: Path) -> None:
     _, tracer = tracer_of()
     with tracer.start_as_current_span("span") as span:
         logger.emit(
-            body=f"to {EMAIL}", severity_number=SeverityNumber.ERROR, attributes={"a": 1},
-            event_name="event", timestamp=1_700_000_000_000_000_000,
+            body=f"to {EMAIL}",
+            severity_number=SeverityNumber.ERROR,
+            attributes={"a": 1},
+            event_name="event",
+            timestamp=1_700_000_000_000_000_000,
         )
     telemetry.flush()
     (log,) = records.logs(folder)
@@ -248,8 +255,9 @@ def test_metrics_of_the_sdk(folder: Path) -> None:
     assert EMAIL not in "".join(p.read_text() for p in folder.glob("*.jsonl"))
 
 
+@pytest.mark.usefixtures("folder")
 @pytest.mark.parametrize("exporter", [TelemetrySpanExporter, TelemetryLogExporter])
-def test_a_record_that_cannot_be_read_is_dropped_and_counted(exporter: Any, folder: Path) -> None:
+def test_a_record_that_cannot_be_read_is_dropped_and_counted(exporter: Any) -> None:
     before = sum(recorder.dropped.values())
     assert exporter().export([object(), None]).name == "SUCCESS"
     assert sum(recorder.dropped.values()) - before == 2

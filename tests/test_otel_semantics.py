@@ -11,8 +11,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import otel_scenarios
 import pytest
+
+import otel_scenarios
 
 pytestmark = [pytest.mark.e2e, pytest.mark.interop]
 

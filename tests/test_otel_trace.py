@@ -9,14 +9,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import otel_children
 import pytest
-import records
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import SpanLimits
 from opentelemetry.sdk.trace import TracerProvider as OfficialProvider
 from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, SpanKind, TraceFlags
+
+import otel_children
+import records
 from stack_composer import telemetry
 from stack_composer.telemetry.record import recorder
 from stack_composer.telemetry.record.otel import scope as scopes
@@ -107,7 +108,12 @@ def test_a_tracer_is_the_same_each_time_and_their_number_is_bounded(folder: Path
     provider = TracerProvider()
     same = provider.get_tracer("a", "1", "url", {"k": [1, 2]})
     assert provider.get_tracer("a", "1", "url", {"k": [1, 2]}) is same
-    others = [("b", "1"), ("a", "2"), ("a", "1", "url2"), ("a", "1", "url", {"k": [1, 3]})]
+    others: list[Any] = [
+        ("b", "1"),
+        ("a", "2"),
+        ("a", "1", "url2"),
+        ("a", "1", "url", {"k": [1, 3]}),
+    ]
     assert len({same, *(provider.get_tracer(*other) for other in others)}) == 5
     for number in range(scopes.SCOPES_MAX + 5):
         last = provider.get_tracer(f"made for request {number}")
@@ -127,7 +133,7 @@ def test_a_tracer_without_a_name_records(number: int, folder: Path) -> None:
 
 
 def test_limits_count_what_they_drop_as_the_official_sdk_does(folder: Path) -> None:
-    limits = {
+    limits: dict[str, Any] = {
         "span_attribute_count_max": 3,
         "event_count_max": 2,
         "link_count_max": 1,
@@ -254,16 +260,18 @@ def test_turned_off_it_lets_a_remote_parent_pass(folder: Path, tracer: trace.Tra
     assert not list(folder.glob("*"))
 
 
-def test_a_task_that_starts_its_successor_keeps_no_ancestors(
-    folder: Path, tracer: trace.Tracer
-) -> None:
+@pytest.mark.usefixtures("folder")
+def test_a_task_that_starts_its_successor_keeps_no_ancestors(tracer: trace.Tracer) -> None:
     """Whatever made the span current, and sampled or not."""
     alive: list[weakref.ref[Any]] = []
 
-    async def step(number: int, sampled: bool) -> None:
+    async def step(number: int, *, sampled: bool) -> None:
         telemetry.flush()
         flags = TraceFlags(1 if sampled else 0)
-        far = trace.set_span_in_context(NonRecordingSpan(SpanContext(1, 2, True, flags)))
+        far = trace.set_span_in_context(
+            NonRecordingSpan(SpanContext(1, 2, is_remote=True, trace_flags=flags))
+        )
+        block: Any
         if number % 4 == 0:
             block = tracer.start_as_current_span("block", context=far if number == 0 else None)
         elif number % 4 == 1:
@@ -276,10 +284,12 @@ def test_a_task_that_starts_its_successor_keeps_no_ancestors(
             alive.append(weakref.ref(span))
             if number < 60:
                 # The successor outlives this one's block.
-                tasks.append(asyncio.get_running_loop().create_task(step(number + 1, sampled)))
+                tasks.append(
+                    asyncio.get_running_loop().create_task(step(number + 1, sampled=sampled))
+                )
 
-    async def main(sampled: bool) -> int:
-        await step(0, sampled)
+    async def main(*, sampled: bool) -> int:
+        await step(0, sampled=sampled)
         while tasks:
             await tasks.pop(0)
         gc.collect()
@@ -288,7 +298,7 @@ def test_a_task_that_starts_its_successor_keeps_no_ancestors(
     for sampled in (True, False):
         tasks: list[asyncio.Task[None]] = []
         alive.clear()
-        assert asyncio.run(main(sampled)) < 8
+        assert asyncio.run(main(sampled=sampled)) < 8
 
 
 def test_a_child_after_fork_has_traces_of_its_own(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 import records
 
 pytestmark = [pytest.mark.e2e, pytest.mark.interop]
