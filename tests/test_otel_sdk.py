@@ -157,6 +157,25 @@ def test_what_a_batch_processor_holds_at_the_end_is_written(tmp_path: Path) -> N
     assert [m["name"] for m in records.metrics(tmp_path)] == ["counter"]
 
 
+def test_the_sdk_finds_our_exporters_by_its_own_variables(tmp_path: Path) -> None:
+    """What `opentelemetry-instrument` and every distribution of the SDK do at the start."""
+    otel_children.run(
+        """
+        from opentelemetry.sdk._configuration import _OTelSDKConfigurator
+        _OTelSDKConfigurator().configure()
+        from opentelemetry import _logs, metrics, trace
+        trace.get_tracer("t").start_span("span").end()
+        metrics.get_meter("m").create_counter("counter").add(2)
+        _logs.get_logger("l").emit(body="log")
+        """,
+        tmp_path,
+        **{f"OTEL_{s}_EXPORTER": "stack_composer" for s in ("TRACES", "METRICS", "LOGS")},
+    )
+    assert [span["name"] for span in records.spans(tmp_path)] == ["span"]
+    assert [metric["name"] for metric in records.metrics(tmp_path)] == ["counter"]
+    assert len(records.logs(tmp_path)) == 1
+
+
 def test_the_first_resource_joins_ours_and_another_ones_differences_go_to_the_scope(
     folder: Path,
 ) -> None:

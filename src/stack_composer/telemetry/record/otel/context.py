@@ -98,7 +98,8 @@ def join() -> None:
     from opentelemetry import context as api
     from opentelemetry.context.contextvars_context import ContextVarsRuntimeContext
 
-    runtime = api._RUNTIME_CONTEXT
+    # No public name; should it go, spans take the way that needs none.
+    runtime = getattr(api, "_RUNTIME_CONTEXT", None)
     if isinstance(runtime, RuntimeContext):
         return
     if type(runtime) is ContextVarsRuntimeContext:
