@@ -387,3 +387,24 @@ def test_a_generation_is_a_root_that_hashes_its_project_and_keeps_no_brief(folde
     everything = b"".join(path.read_bytes() for path in folder.iterdir())
     for word in [*brief.split(), "acme-rocket"]:
         assert word.encode() not in everything
+
+
+def test_a_function_decorated_while_off_or_before_all_records_once_on(tmp_path: Path) -> None:
+    telemetry.configure(tmp_path / "off", enabled=False)
+
+    @telemetry.span("decorated", k=1)
+    def decorated() -> None:
+        pass
+
+    decorated()
+    with telemetry.span("off") as span:
+        assert not span.is_recording()
+        span.set_attribute("k", 1)
+    telemetry.configure(tmp_path / "on")
+    decorated()
+    telemetry.configure(tmp_path / "off", enabled=False)
+    decorated()
+    telemetry.shutdown()
+    decorated()
+    assert [span["name"] for span in records.spans(tmp_path / "on")] == ["decorated"]
+    assert not (tmp_path / "off").exists()

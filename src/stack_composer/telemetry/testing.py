@@ -16,7 +16,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from stack_composer.telemetry import config as configuration
-from stack_composer.telemetry import pipeline
+from stack_composer.telemetry import process
+from stack_composer.telemetry.outputs import Outputs, make_guard
+from stack_composer.telemetry.pipeline import Pipeline
 from stack_composer.telemetry.record import instruments, recorder
 
 if TYPE_CHECKING:
@@ -29,7 +31,6 @@ if TYPE_CHECKING:
         Records,
     )
     from stack_composer.telemetry.config import Config
-    from stack_composer.telemetry.store.encode import Encoder
     from stack_composer.telemetry.store.sketch import Sketch
 
 SALT = b"the salt of captured records....!"
@@ -94,9 +95,9 @@ class Captured:
 
     def _take(self) -> None:
         """Have written what waits in the buffers, be it this capture's or an inner one's."""
-        running = pipeline._pipeline
+        running = process.running
         if isinstance(running, _CapturingPipeline):
-            running.take()
+            running.take_now()
 
 
 @contextmanager
@@ -124,11 +125,10 @@ def capture(
         return _CapturingPipeline(captured, {**options, **given}, on_error or on_internal_error)
 
     _config(options)  # raises now if it must, while nothing has changed yet
-    with pipeline._lock:
+    with process.lock:
         outer.set_aside()
         begun = _CapturingPipeline(captured, options, on_internal_error)
-        # In the module's dict, for only a capture may exchange what a module defines.
-        vars(pipeline).update(Pipeline=make, _options={}, _stopped=False, _pipeline=begun)
+        vars(process).update(make_pipeline=make, options={}, stopped=False, running=begun)
         begun.start()
     try:
         try:
@@ -137,57 +137,54 @@ def capture(
             captured._take()
     finally:
         # Whatever on_internal_error raises: the next test finds what this one found.
-        with pipeline._lock:
+        with process.lock:
             outer.put_back()
 
 
-class _CapturingPipeline(pipeline.Pipeline):
+class _CapturingPipeline(Pipeline):
     """A pipeline without thread and without files; whoever looks does the work."""
 
     def __init__(self, captured: Captured, options: dict[str, Any], on_internal_error: Any) -> None:
         self.captured = captured
         super().__init__(_config(options), options, on_internal_error)
 
-    def _reload(self) -> None:
+    def make_outputs(self) -> Outputs:
+        """Keep the lines in memory."""
+        return Outputs(make_guard(self.config, SALT), self.config, [self.captured._memory])
+
+    def reload(self) -> None:
         """Follow no file."""
 
-    def start(self) -> None:
-        """Have a crowded buffer emptied by the thread that fills it."""
-        recorder.wake = self.wake
-        recorder.wake_at = max(1, min(recorder.WAKE_AT, self.config.buffered_records_max // 2))
+    def start_thread(self) -> None:
+        """Start none: the thread that fills a buffer empties it."""
 
     def wake(self) -> None:
         """Take a turn, unless another thread is at it."""
         if self.turnstile.enter(0):
             try:
-                self._take_all(last=False)
+                self.take(last=False)
             finally:
                 self.turnstile.leave()
 
-    def take(self) -> None:
+    def take_now(self) -> None:
         """Write all that was recorded so far."""
         self.turnstile.enter(-1)
         try:
-            self._take_all(last=True)
+            self.take(last=True)
         finally:
             self.turnstile.leave()
 
-    def _outputs(self) -> tuple[Encoder, list[pipeline.Exporter]]:
-        if self._encoder is None:
-            self._guard = _guard(self.config)
-            self._encoder = pipeline._encoder(self.config, self._guard)
-            self._exporters = [self.captured._memory]
-        return self._encoder, self._exporters
+    def take(self, *, last: bool) -> None:
+        """Note what was lost, too, though there may be nothing to write."""
+        super().take(last=last)
+        self.captured._dropped = dict(recorder.dropped)
+        self.captured._faults = dict(recorder.faults)
 
-    def _write_health(self, _now_ns: int) -> None:
+    def tell_health(self, outputs: Outputs) -> None:
         """Tell the test, instead of adding metrics that it did not record."""
-        captured = self.captured
-        captured._dropped = dict(recorder.dropped)
-        captured._faults = dict(recorder.faults)
-        if self._guard is not None:
-            captured._redacted = dict(self._guard.counts)
-            if self._guard.faults:
-                captured._faults["guard"] = self._guard.faults
+        self.captured._redacted = dict(outputs.guard.counts)
+        if outputs.guard.faults:
+            recorder.faults["guard"] = outputs.guard.faults
 
 
 class _Memory:
@@ -218,17 +215,17 @@ class _Memory:
 class _Outer:
     """What was in force before a capture: the process's pipeline, or an outer capture's."""
 
-    _PIPELINE = ("Pipeline", "_options", "_on_internal_error", "_stopped", "_pipeline")
-    _RECORDER = ("recording", "span_class", "wake", "wake_at", "buffered_max")
+    _PROCESS = ("make_pipeline", "options", "on_internal_error", "stopped", "running")
+    _RECORDER = ("recording", "span_class", "wake", "wake_at", "buffered_max", "emptied")
 
     def set_aside(self) -> None:
         """Let the pipeline write what was recorded so far, and pause it."""
-        self._running = pipeline._pipeline
+        self._running = process.running
         if self._running is not None:
             # Held until put_back: the writer's thread waits, and drains no buffer.
             self._running.turnstile.enter(-1)
-            self._running._turn()
-        self._pipeline = {name: vars(pipeline)[name] for name in self._PIPELINE}
+            self._running.turn()
+        self._process = {name: vars(process)[name] for name in self._PROCESS}
         self._recorder = {name: vars(recorder)[name] for name in self._RECORDER}
         self._tallies = recorder.dropped, recorder.faults
         recorder.dropped, recorder.faults = {}, {}
@@ -236,12 +233,12 @@ class _Outer:
 
     def put_back(self) -> None:
         """Go on as before."""
-        vars(pipeline).update(self._pipeline)
+        vars(process).update(self._process)
         recorder.dropped, recorder.faults = self._tallies
         _exchange_series(self._series)
         if self._running is not None:
             # Limits, sampler and temporality lie in several modules; this sets them.
-            self._running._use(self._running.config)
+            self._running.use(self._running.config)
         vars(recorder).update(self._recorder)
         if self._running is not None:
             self._running.turnstile.leave()
@@ -263,17 +260,3 @@ def _exchange_series(
 def _config(options: dict[str, Any]) -> Config:
     places = {"directory": os.devnull, "config_path": _NOWHERE}
     return configuration.load_config({**options, **places}, environ={})
-
-
-def _guard(config: Config) -> Any:
-    from stack_composer.telemetry.guard.engine import Guard
-    from stack_composer.telemetry.guard.policy import Policy
-
-    return Guard(
-        Policy(
-            profile=config.profile,
-            identifiers=config.identifiers,
-            salt=SALT,
-            record_content=config.record_content,
-        )
-    )

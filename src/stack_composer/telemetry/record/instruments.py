@@ -108,14 +108,24 @@ class Instrument:
 
 
 class Bound:
-    """An instrument with its attributes; ``take`` is the writer's side of it."""
+    """An instrument with its attributes; ``take`` is the writer's side of it.
+
+    ``verb`` names the method that measures: the list's own ``append``, or one that
+    forgets while no pipeline empties the list.
+    """
 
     __slots__ = ("attributes", "instrument", "values")
+    verb = ""
 
     def __init__(self, instrument: Instrument, attributes: Mapping[str, Any] | None) -> None:
         self.instrument = instrument
         self.attributes = attributes
         self.values: list[Any] = []
+        self.hear(heard=recorder.emptied)
+
+    def hear(self, *, heard: bool) -> None:
+        """Keep what is measured from now on, or forget it."""
+        setattr(self, self.verb, self.values.append if heard else _ignore)
 
     def take(self) -> None:
         """Move what was measured into the series."""
@@ -128,33 +138,24 @@ class Counter(Bound):
     """A monotonic sum; ``add(amount)`` never blocks and never raises."""
 
     __slots__ = ("add",)
+    verb = "add"
     add: Callable[[float], None]
-
-    def __init__(self, instrument: Instrument, attributes: Mapping[str, Any] | None) -> None:
-        super().__init__(instrument, attributes)
-        self.add = self.values.append
 
 
 class Histogram(Bound):
     """A distribution; ``record(value)`` never blocks and never raises."""
 
     __slots__ = ("record",)
+    verb = "record"
     record: Callable[[float], None]
-
-    def __init__(self, instrument: Instrument, attributes: Mapping[str, Any] | None) -> None:
-        super().__init__(instrument, attributes)
-        self.record = self.values.append
 
 
 class Gauge(Bound):
     """A level; of several ``set(value)`` within a turn the last one counts."""
 
     __slots__ = ("set",)
+    verb = "set"
     set: Callable[[float], None]
-
-    def __init__(self, instrument: Instrument, attributes: Mapping[str, Any] | None) -> None:
-        super().__init__(instrument, attributes)
-        self.set = self.values.append
 
 
 def bind(
@@ -176,10 +177,9 @@ def bind(
             if len(_bound) < INSTRUMENTS_MAX:
                 _bound[key] = found
             else:
-                # Not registered, so nobody would empty it: let it hold nothing.
-                found = kind(instrument, copied)
+                # Not registered, so nobody would empty it.
+                found.hear(heard=False)
                 recorder.drop("metrics", "too_many_instruments")
-                _deafen(found)
     return found
 
 
@@ -224,6 +224,14 @@ def drain() -> None:
             one.take()
 
 
+def hear(*, heard: bool) -> None:
+    """Have all bound instruments keep what is measured, or forget it."""
+    with _lock:
+        bound = list(_bound.values())
+    for one in bound:
+        one.hear(heard=heard)
+
+
 def forget_after_fork() -> None:
     """Start anew in a child: what the parent measured, the parent writes."""
     global _lock
@@ -248,14 +256,8 @@ def _hashable(value: Any) -> Any:
     return value
 
 
-def _deafen(bound: Any) -> None:
-    for name in ("add", "record", "set"):
-        if hasattr(bound, name):
-            setattr(bound, name, _ignore)
-
-
 def _ignore(value: float) -> None:
-    """Take a value of an instrument beyond the bound."""
+    """Forget a value that nobody would take."""
 
 
 def measured(entries: list[tuple[Any, ...]]) -> list[Metric]:

@@ -34,6 +34,9 @@ logs: list[LogRecord] = []
 measurements: list[tuple[Any, ...]] = []
 """``(name, value, attributes, time_ns)`` of each ``metric()``: one point each."""
 
+emptied = True
+"""Whether a pipeline empties what instruments append to; without one they are deaf."""
+
 wake_at = 0
 buffered_max = 65_536
 """Records of one signal that may wait; beyond, the newest is dropped and counted."""

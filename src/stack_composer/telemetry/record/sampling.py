@@ -60,6 +60,9 @@ class DrawnSpan(Span):
         return self
 
 
+spans.plain_kinds.add(DrawnSpan)
+
+
 def decide(span: SpanRecord, parent: SpanRecord | RemoteParent | None) -> bool:
     """Tell whether ``span`` is recorded; gives it a trace id where one is needed."""
     if parent is None:

@@ -127,8 +127,15 @@ class Span(SpanRecord):
         self._token = _set(self)
 
     def again(self) -> Self:
-        """Make an unstarted span like this one; a decorator needs one a call."""
-        span: Self = make(type(self), self.name, dict(self.attributes) if self.attributes else None)
+        """Make an unstarted span like this one; a decorator needs one a call.
+
+        A function is decorated when its module is imported, which may be long before
+        the configuration is read or changed; so what is recorded is decided anew.
+        """
+        kind: type[Any] = type(self)
+        if kind in plain_kinds:
+            kind = recorder.span_class or FirstSpan
+        span: Self = make(kind, self.name, dict(self.attributes) if self.attributes else None)
         return span
 
     def _join(self, current_value: Any) -> SpanRecord | RemoteParent | None:
@@ -305,10 +312,27 @@ class QuietSpan(Span):
         return False
 
 
-class OffSpan(QuietSpan):
-    """What ``span()`` gives while nothing is recorded; one object serves all."""
+class FirstSpan(Span):
+    """A span made before the configuration was read; entering it reads it."""
 
     __slots__ = ()
+
+    def __enter__(self) -> Self:
+        recorder.begin()
+        self.__class__ = recorder.span_class or Span  # type: ignore[assignment]  # same layout
+        return self.__enter__()
+
+
+class OffSpan(QuietSpan):
+    """What ``span()`` gives while nothing is recorded: a name for ``again``, no more.
+
+    Being of the class, ``end_ns`` costs nothing, and keeps what is said to the span out.
+    """
+
+    __slots__ = ()
+    end_ns = 1
+    start_ns = 1
+    parent = details = trace_id = span_id = None
 
     def __enter__(self) -> Self:
         return self
@@ -319,9 +343,9 @@ class OffSpan(QuietSpan):
     def resume(self) -> None:
         """Stay out of what is current."""
 
-    def again(self) -> Self:
-        """Stay off for the calls of a function decorated while nothing was recorded."""
-        return self
+
+plain_kinds: set[type[Span]] = {Span, FirstSpan, OffSpan}
+"""What ``telemetry.span`` makes, one of them at a time."""
 
 
 def make(kind: type[Any], name: str, attributes: dict[str, Any] | None) -> Any:
@@ -329,6 +353,8 @@ def make(kind: type[Any], name: str, attributes: dict[str, Any] | None) -> Any:
     self = _new(kind)
     self.name = name
     self.attributes = attributes
+    if kind is OffSpan:
+        return self
     self.details = self.trace_id = self.span_id = None
     self.start_ns = self.end_ns = 0
     if attributes and is_tracked(attributes):
@@ -369,8 +395,6 @@ _ENDED_INSIDE = Attached({}, None)
 """Marks a span that was ended by ``end``: its block may still want its token."""
 
 OFF: OffSpan = make(OffSpan, "", None)
-OFF.parent = None
-OFF.end_ns = 1  # ended, so that nothing said to it is kept
 
 
 def moment(given: Any) -> int:

@@ -1,0 +1,148 @@
+"""What lines are made with and where they go: one guard, encoders, exporters.
+
+Made on the writer's thread when the first line is due, anew for each configuration.
+Everything here imports late, so that the application's first span does not wait for
+modules that it does not need.
+"""
+
+from __future__ import annotations
+
+import os
+
+from stack_composer.telemetry import effects
+from stack_composer.telemetry.errors import GuardError
+from stack_composer.telemetry.model import Resource
+from stack_composer.telemetry.record import recorder
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    from stack_composer.telemetry.config import Config
+    from stack_composer.telemetry.guard.engine import Guard
+    from stack_composer.telemetry.store.encode import Encoder
+    from stack_composer.telemetry.store.sketch import Sketch
+
+    class Exporter(Protocol):
+        """Where guarded lines go; ``BundleWriter`` is one, the terminal another."""
+
+        def append(self, signal: str, data: bytes, sketch: Sketch, /) -> None:
+            """Take whole lines; raises ``StoreError`` if it took nothing."""
+
+        def tick(self) -> bool:
+            """Do a little of what takes time; True if more of it is left."""
+
+        def flush(self) -> str:
+            """Make durable what was appended; returns where the last line went."""
+
+        def close(self) -> None:
+            """Finish; nothing is appended afterwards."""
+
+        def abandon(self) -> None:
+            """Let go in a forked child, without touching what the parent has."""
+
+
+class Outputs:
+    """One configuration's guard, encoders and exporters.
+
+    Spans and log records have limits of their own, hence an encoder for each.
+    """
+
+    def __init__(self, guard: Guard, config: Config, exporters: list[Exporter]) -> None:
+        from stack_composer.telemetry.store.encode import Encoder
+
+        self.guard = guard
+        self.exporters = exporters
+        resource = resource_of(config)
+        self.spans: Encoder = Encoder(
+            guard,
+            resource,
+            attributes_max=config.span_attribute_count_max,
+            chars_max=config.span_attribute_chars_max or 0,
+        )
+        self.logs: Encoder = Encoder(
+            guard,
+            resource,
+            attributes_max=config.log_attribute_count_max,
+            chars_max=config.log_attribute_chars_max or 0,
+        )
+        # OpenTelemetry exempts metrics from the limits: cut labels would merge series.
+        self.metrics: Encoder = Encoder(guard, resource, attributes_max=recorder.buffered_max)
+
+    def tick(self) -> bool:
+        """Let each exporter do a little of what takes time; True if more is left."""
+        return any([exporter.tick() for exporter in self.exporters])  # noqa: C419 - each of them
+
+    def flush(self) -> str:
+        """Make durable what was appended; returns where the first exporter's last line is."""
+        return [exporter.flush() for exporter in self.exporters][0]  # noqa: RUF015 - all are flushed
+
+    def close(self) -> None:
+        """Finish all exporters."""
+        for exporter in self.exporters:
+            exporter.close()
+
+    def abandon(self) -> None:
+        """Let go in a forked child."""
+        for exporter in self.exporters:
+            exporter.abandon()
+
+
+def make_outputs(config: Config) -> Outputs:
+    """Make what ``config`` asks for."""
+    guard = make_guard(config, _salt(config))
+    return Outputs(guard, config, [_exporter(name, config) for name in config.exporter])
+
+
+def make_guard(config: Config, salt: bytes) -> Guard:
+    """Make a guard with the configuration's policy."""
+    from stack_composer.telemetry.guard.engine import Guard
+    from stack_composer.telemetry.guard.policy import Policy
+
+    policy = Policy(
+        profile=config.profile,
+        identifiers=config.identifiers,
+        salt=salt,
+        record_content=config.record_content,
+    )
+    return Guard(policy)
+
+
+def resource_of(config: Config) -> Resource:
+    """Give what each line says of this program."""
+    attributes = {
+        **config.resource_attributes,
+        **recorder.resource,
+        "telemetry.sdk.name": "stack-composer-telemetry",
+        "telemetry.sdk.language": "python",
+        "process.pid": os.getpid(),
+    }
+    recorder.written_resource = attributes
+    return Resource(attributes)
+
+
+def _exporter(name: str, config: Config) -> Exporter:
+    if name == "stdout":
+        from stack_composer.telemetry.export.stdout import StdoutExporter
+
+        return StdoutExporter()
+    from stack_composer.telemetry.store.writer import BundleWriter
+
+    return BundleWriter(
+        config.directory,
+        bundle_bytes_max=config.bundle_bytes_max,
+        bundle_age_s_max=config.bundle_age_s_max,
+    )
+
+
+def _salt(config: Config) -> bytes:
+    """Load the salt of hashed ids; without one, ids group within this process only."""
+    if config.identifiers == "sha256":
+        return b""
+    from stack_composer.telemetry.guard.hashing import load_salt
+
+    try:
+        return load_salt(os.path.dirname(config.config_path))
+    except GuardError:
+        recorder.fault("salt")
+        return effects.random_bytes(32)
