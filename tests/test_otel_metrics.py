@@ -186,6 +186,20 @@ def test_an_instrument_is_the_same_each_time(folder: Path) -> None:
     assert sorted(values) == [1, 6]
 
 
+def test_a_callback_given_twice_is_asked_once(folder: Path) -> None:
+    asked = []
+
+    def callback(_: CallbackOptions) -> list[Observation]:
+        asked.append(1)
+        return [Observation(1)]
+
+    for _ in range(3):
+        MeterProvider().get_meter("m").create_observable_counter("total", [callback])
+    telemetry.flush()
+    assert len(asked) == 1
+    assert len(records.metrics(folder)) == 1
+
+
 def test_a_callback_that_raises_is_counted_and_the_others_still_run(folder: Path) -> None:
     def raising(_: CallbackOptions) -> list[Observation]:
         raise RuntimeError("no")

@@ -255,7 +255,11 @@ def test_turned_off_it_lets_a_remote_parent_pass(folder: Path, tracer: trace.Tra
             assert trace.get_current_span().get_span_context() == far
             assert not inner.is_recording()
             assert not inner.get_span_context().is_valid
-    assert tracer.start_span("root") is not None
+    assert tracer.start_span("root") is trace.INVALID_SPAN
+    for bad in BAD:
+        tracer.start_span("bad", context=bad).end()
+        with tracer.start_as_current_span("bad", context=bad):
+            pass
     assert trace.get_current_span() is trace.INVALID_SPAN
     assert not list(folder.glob("*"))
 
@@ -299,6 +303,22 @@ def test_a_task_that_starts_its_successor_keeps_no_ancestors(tracer: trace.Trace
         tasks: list[asyncio.Task[None]] = []
         alive.clear()
         assert asyncio.run(main(sampled=sampled)) < 8
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_span_that_is_not_recorded_keeps_nothing_that_is_said_to_it(
+    tracer: trace.Tracer,
+) -> None:
+    quiet = SpanContext(1, 2, is_remote=True, trace_flags=TraceFlags(0))
+    far = trace.set_span_in_context(NonRecordingSpan(quiet), Context())
+    started = tracer.start_span("started", far, attributes={"a": 1})
+    with tracer.start_as_current_span("block", far) as block:
+        held: Any
+        for held in (started, block):
+            held.set_attribute("b", 2)
+            held.add_event("event")
+            assert held.attributes is None
+            assert held.details is None
 
 
 def test_a_child_after_fork_has_traces_of_its_own(tmp_path: Path) -> None:

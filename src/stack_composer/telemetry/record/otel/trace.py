@@ -57,7 +57,6 @@ if TYPE_CHECKING:
 _INTERNAL = SpanKind.INTERNAL
 _ERROR = StatusCode.ERROR
 _new = object.__new__
-_pass_on = api.NoOpTracer().start_span
 
 
 class _TracerSpan(Span):
@@ -242,7 +241,7 @@ class Tracer(api.Tracer):
         """Start a span that is not the current one; whoever asked for it ends it."""
         recorder.begin()
         if recorder.span_class is OffSpan:
-            return _pass_on(name, context)
+            return _passed_on(context)
         sort = self._started
         if not (record_exception and set_status_on_exception):
             sort = self._class_that(
@@ -277,7 +276,7 @@ class Tracer(api.Tracer):
         sort = recorder.span_class or Span
         if sort is OffSpan:
             # Nothing of it is current then: a context from outside passes through.
-            return OFF if context is None else api.use_span(_pass_on(name, context))
+            return OFF if context is None else api.use_span(_passed_on(context))
         if context is not None or start_time is not None or not all(flags):
             return _Block(self, arguments, flags)
         attaching = self._attaching if sort is Span else self._drawn_class()
@@ -362,11 +361,23 @@ def _quieted(span: Span) -> Span:
     return span
 
 
+def _passed_on(context: Context | None) -> api.Span:
+    """Give what stands for the span in ``context``, so that its trace goes through us."""
+    try:
+        held = api.get_current_span(context)
+        if isinstance(held, api.NonRecordingSpan):
+            return held
+        return api.NonRecordingSpan(held.get_span_context())
+    except Exception:
+        recorder.fault("context")
+        return api.INVALID_SPAN
+
+
 def _detail(span: Span, kind: SpanKind, links: Sequence[api.Link] | None) -> None:
     """Note kind and links on a span that has not started yet."""
     span.details = details = SpanDetails()
     try:
-        details.kind = kind.value + 1
+        details.kind = kind._value_ + 1  # .value is a descriptor, ten times as dear
         for link in links or ():
             span.add_link(link.context, link.attributes)
     except Exception:
