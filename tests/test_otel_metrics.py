@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import otel_children
 import records
 from stack_composer import telemetry
 from stack_composer.telemetry.record import instruments, recorder
-from stack_composer.telemetry.record.otel.metrics import MeterProvider
+from stack_composer.telemetry.record.otel.metrics import OBSERVATIONS_MAX, MeterProvider
 
 DELTA, CUMULATIVE = AggregationTemporality.DELTA, AggregationTemporality.CUMULATIVE
 PREFERENCES: dict[str, dict[type, AggregationTemporality]] = {
@@ -198,6 +199,31 @@ def test_a_callback_given_twice_is_asked_once(folder: Path) -> None:
     telemetry.flush()
     assert len(asked) == 1
     assert len(records.metrics(folder)) == 1
+
+
+def test_endless_observations_and_a_generator_that_ended(folder: Path) -> None:
+    def endless(_: CallbackOptions) -> Iterator[Observation]:
+        for number in itertools.count():
+            yield Observation(number)
+
+    def ending() -> Generator[list[Observation], CallbackOptions, None]:
+        yield []
+        yield [Observation(1)]
+
+    meter = MeterProvider().get_meter("m")
+    meter.create_observable_gauge("endless", [endless])
+    meter.create_observable_gauge("ending", [ending()])
+    before = recorder.dropped.get(("metrics", "too_many_observations"), 0)
+    for _ in range(3):
+        telemetry.flush()
+    points = [
+        (metric["name"], int(point["asInt"]))
+        for metric in records.metrics(folder)
+        if metric["name"] in {"endless", "ending"}
+        for point in metric["gauge"]["dataPoints"]
+    ]
+    assert sorted(points) == [("ending", 1), *[("endless", OBSERVATIONS_MAX - 1)] * 3]
+    assert recorder.dropped["metrics", "too_many_observations"] - before == 3
 
 
 def test_a_callback_that_raises_is_counted_and_the_others_still_run(folder: Path) -> None:
