@@ -1,4 +1,7 @@
-"""Derive from each pattern a cheaper one that hits wherever the pattern does.
+"""Derive from each pattern what must be there for it to hit, and is cheaper to find.
+
+For the fast engine that is a *gate*, a simpler pattern; for the slow one *anchors*,
+plain texts one of which is in every hit.
 
 The gate is searched over every text, so what counts is how many states its automaton
 visits on clean ones. A long counted repetition has a state for each count, and several
@@ -9,7 +12,8 @@ of them multiply. So a gate keeps the telling part of a pattern and cuts the res
 - an upper bound is forgotten.
 
 Each step only lets more through, so no hit is lost; the confirmation that follows
-uses the pattern itself. This runs when table.py is made, never in a program.
+uses the pattern itself. Nothing here is written by hand for a rule, so a new rule
+cannot be given the wrong one. This runs when table.py is made, never in a program.
 """
 
 from __future__ import annotations
@@ -17,12 +21,17 @@ from __future__ import annotations
 from math import log2
 from re import _constants as code  # type: ignore[attr-defined]
 from re import _parser as parser  # type: ignore[attr-defined]
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _REPEAT_MAX = 8  # A repetition with a greater minimum is long.
 _LEADING_KEPT = 2  # Characters kept of a long repetition that leads.
 _TELLING_BITS = 18.0
 _WEAK_BITS = 10.0
+_ANCHORS_MAX = 64
+_CLASS_MAX = 8
 _PRINTABLE = frozenset(range(32, 127))
 
 
@@ -30,6 +39,81 @@ def derive_gate(pattern: str) -> str:
     """A pattern without groups that hits in every text in which ``pattern`` does."""
     tree = parser.parse(pattern.encode())
     return _Gate().sequence(list(tree), 0.0, lead=True)[0]
+
+
+def derive_anchors(pattern: str) -> tuple[str, ...]:
+    """Lower-case texts one of which is in every hit of ``pattern``; none if unknown."""
+    tree = parser.parse(pattern.encode())
+    needed = _needed(list(tree))
+    # A text that holds another one is found with it.
+    return tuple(
+        sorted(text for text in needed if not any(one in text and one != text for one in needed))
+    )
+
+
+def _needed(items: list[Any]) -> set[str]:
+    """The best set of texts one of which every match of ``items`` holds."""
+    best: set[str] = set()
+    run = {""}
+    for item in [*items, None]:
+        more = _exact(item) if item is not None else None
+        if more is not None and len(run) * len(more) <= _ANCHORS_MAX:
+            run = {one + other for one in run for other in more}
+            continue
+        best = max(best, run, _inside(item), key=_worth)
+        run = more if more is not None else {""}
+    return best if _worth(best) > 0 else set()
+
+
+def _inside(item: Any) -> set[str]:
+    """What is needed inside an item that is no fixed text."""
+    if item is None:
+        return set()
+    kind, value = item
+    if kind is code.SUBPATTERN:
+        return _needed(list(value[3]))
+    if kind is code.MAX_REPEAT and value[0] > 0:
+        return _needed(list(value[2]))
+    if kind is code.BRANCH:
+        branches = [_needed(list(branch)) for branch in value[1]]
+        return set().union(*branches) if all(branches) else set()
+    return set()
+
+
+def _worth(texts: set[str]) -> float:
+    """The longer the shortest, the better; few are better than many."""
+    if not texts:
+        return 0.0
+    shortest = min(map(len, texts))
+    return min(8, shortest) - len(texts) / 1000
+
+
+def _exact(item: Any) -> set[str] | None:
+    """The few texts that ``item`` can match, in lower case; None if they are many."""
+    kind, value = item
+    if kind is code.AT:
+        return {""}
+    if kind is code.LITERAL or kind is code.IN:
+        chars = {value} if kind is code.LITERAL else members(value)
+        return {chr(char).lower() for char in chars} if len(chars) <= _CLASS_MAX else None
+    if kind is code.SUBPATTERN:
+        return _product(map(_exact, value[3]))
+    if kind is code.BRANCH:
+        branches = [_product(map(_exact, branch)) for branch in value[1]]
+        return None if None in branches else set().union(*filter(None, branches))
+    if kind is code.MAX_REPEAT and tuple(value[:2]) == (0, 1):
+        once = _product(map(_exact, value[2]))
+        return None if once is None else once | {""}
+    return None
+
+
+def _product(parts: Iterable[set[str] | None]) -> set[str] | None:
+    product = {""}
+    for part in parts:
+        if part is None or len(product) * len(part) > _ANCHORS_MAX:
+            return None
+        product = {one + other for one in product for other in part}
+    return product
 
 
 class _Gate:
@@ -155,13 +239,8 @@ def members(items: Any) -> frozenset[int]:
             found.add(value)
         elif kind is code.RANGE:
             found.update(range(value[0], value[1] + 1))
-        elif value is code.CATEGORY_SPACE:
-            found.update(b" \t\n\r\f")
-        elif value is code.CATEGORY_WORD:
-            found.update(byte for byte in range(128) if chr(byte).isalnum() or byte == 95)
-        elif value is code.CATEGORY_DIGIT:
-            found.update(range(48, 58))
         else:
+            # The engines do not agree on what \\s is, so classes are written out.
             raise ValueError(f"not in a rule's language: {value}")
     return frozenset(range(256)) - found if negated else frozenset(found)
 

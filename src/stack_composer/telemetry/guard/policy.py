@@ -45,7 +45,7 @@ class Policy:
                 f"identifiers={identifiers!r}: must be one of {', '.join(IDENTIFIERS)}"
             )
         if identifiers == "hmac" and len(salt) < SALT_BYTES:
-            raise ValueError(f"salt: {len(salt)} bytes; hmac needs at least {SALT_BYTES}")
+            raise ValueError(f"salt=<{len(salt)} bytes>: hmac needs at least {SALT_BYTES}")
         self.profile = profile
         self.identifiers = identifiers
         self.salt = salt

@@ -32,6 +32,7 @@ class TextRule:
         action: "mask" or "drop".
         anchors: Lower-case texts one of which is in every hit, whatever its case;
             empty when there is none. They spare the slow engine most of its work.
+            Derived by gates.py.
         gate: A cheaper pattern, without groups, that hits wherever ``pattern`` does;
             derived by gates.py.
         pattern: RE2 syntax that ``re`` takes too, for bytes. The first group that
@@ -156,13 +157,14 @@ def parse_rules(text: str) -> list[dict[str, Any]]:
 
 
 def _with_defaults(rule: dict[str, Any], words: dict[str, list[str]]) -> dict[str, Any]:
-    filled = {"profile": "default", "action": "mask", "anchors": [], "validator": "", **rule}
+    filled = {"profile": "default", "action": "mask", "validator": "", **rule}
     if rule["tier"] == "key":
         filled = {"ends": False, "numbers": False, **filled}
         filled["spared"] = words.get(rule.get("spared", ""), [])
     else:
-        from .gates import derive_gate
+        from .gates import derive_anchors, derive_gate
 
+        filled["anchors"] = derive_anchors(rule["pattern"])
         filled["gate"] = derive_gate(rule["pattern"])
     return filled
 

@@ -49,10 +49,11 @@ _LOOKUP: Final = re.compile(
 _NOTHING: Final = frozenset(
     word.encode()
     for word in _words(
-        "null none nil true false undefined empty string str bytes int integer bool boolean any object "
-        "optional required default password passwd pass secret token key value text yes no on off "
-        "unset unknown missing invalid valid error failed hidden prompt input reset change forgot "
-        "username user email test field file base64 plain hash hashed encrypted name type size"
+        "null none nil true false undefined empty string str bytes int integer bool boolean "
+        "any object optional required default password passwd pass secret token key value text "
+        "yes no on off unset unknown missing invalid valid error failed hidden prompt input "
+        "reset change forgot username user email test field file base64 plain hash hashed "
+        "encrypted name type size"
     )
 )
 
@@ -213,10 +214,14 @@ def secret_nearby(data: bytes, start: int, end: int) -> bool:
     value = data[start:end].strip(b".:_-=")
     if len(value) < 16 or _is_placeholder(value):
         return False
-    return _is_random(value, 3.2) and b"/" not in value[:2]
+    return _is_random(value, 3.2) and b"/" not in value[:2] and not _FILE.search(value)
 
 
+_FILE: Final = re.compile(
+    rb"\.(?:[a-z]{1,2}|css|mjs|tgz|png|svg|jpe?g|json|html?|map|woff2?|zip|gz)$"
+)
 _RUN: Final = re.compile(rb"[A-Za-z]+|[0-9]+")
+_SYLLABLE: Final = re.compile(rb"[A-Z]?[a-z]+|[A-Z]+|[0-9]+")
 _VERSION: Final = re.compile(
     rb"^v?[0-9]+(?:\.[0-9]+)+|^[0-9]{4}-[0-9]{2}-[0-9]{2}|^[0-9]+[a-z]{0,2}$|^0x[0-9a-fA-F]{1,16}$"
 )
@@ -225,16 +230,19 @@ _VERSION: Final = re.compile(
 def _is_random(value: bytes, bits: float) -> bool:
     """Letters and digits that change places as often as chance has it.
 
-    Words have long runs of letters; a version, a date or a name with a number has few
-    changes between letters and digits. ``bits`` is the least entropy per byte.
+    Words have long runs of letters; a version, a date or a name with a number changes
+    seldom between letters and digits. ``bits`` is the least entropy per byte.
     """
     if not (_has_digit(value) and _has_letter(value)) or _VERSION.search(value):
         return False
     if _entropy(value) < min(bits, log2(len(value)) * 0.75):
         return False
     runs = _RUN.findall(value)
-    longest_word = max(len(run) for run in runs)
-    return len(runs) >= 4 and longest_word <= max(10, len(value) // 2)
+    if len(runs) >= 4 and max(map(len, runs)) <= max(10, len(value) // 2):
+        return True
+    # Long runs of letters are no words if capitals stand all over them.
+    syllables = _SYLLABLE.findall(value)
+    return len(value) / len(syllables) <= (3.5 if len(value) >= 20 else 3.0)
 
 
 # -- urls ----------------------------------------------------------------------
@@ -346,14 +354,14 @@ def home_name(data: bytes, start: int, end: int) -> bool:
 
 
 def ipv6(data: bytes, start: int, end: int) -> bool:
-    """An address with a global or local part: not a time, a scope operator or ``::1``."""
-    value = data[start:end]
-    if value.count(b"::") > 1 or value in (b"::", b"::1"):
+    """An address as RFC 4291 writes it, but not the one of nobody or of this computer."""
+    from ipaddress import IPv6Address
+
+    try:
+        address = IPv6Address(data[start:end].decode("ascii"))
+    except ValueError:
         return False
-    groups = value.split(b":")
-    if b"::" in value:
-        return 3 <= len(groups) <= 8 and sum(map(len, groups)) >= 4
-    return len(groups) == 8 or (len(groups) == 7 and b"." in groups[-1])
+    return not (address.is_unspecified or address.is_loopback)
 
 
 def mac(data: bytes, start: int, end: int) -> bool:

@@ -1,0 +1,134 @@
+"""Hashes of identifiers, and the salt that keys them."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from stack_composer.telemetry.errors import GuardError
+from stack_composer.telemetry.guard.hashing import Hasher, is_hash, load_salt
+from stack_composer.telemetry.guard.policy import Policy
+
+SALT = bytes(range(32))
+posix = pytest.mark.skipif(not hasattr(os, "getuid"), reason="POSIX modes and owners")
+
+
+def test_the_hash_is_hmac_with_a_key_of_the_field() -> None:
+    """Against the standard library's own HMAC."""
+    key = hmac.digest(SALT, b"field\0project id", "sha256")
+    wanted = hmac.new(key, b"p-17", hashlib.sha256).hexdigest()[:32]
+    assert Hasher(Policy(salt=SALT)).hash("project id", "p-17") == f"hmac:{wanted}"
+
+
+def test_fields_and_salts_have_hashes_of_their_own() -> None:
+    hasher = Hasher(Policy(salt=SALT))
+    assert hasher.hash("user id", "17") == hasher.hash("user id", "17")
+    assert hasher.hash("user id", "17") != hasher.hash("project id", "17")
+    assert Hasher(Policy(salt=bytes(32))).hash("user id", "17") != hasher.hash("user id", "17")
+    assert Hasher(Policy(salt=bytes(99))).hash("user id", "17").startswith("hmac:")
+
+
+def test_plain_sha256_is_what_others_compute() -> None:
+    hashed = Hasher(Policy(identifiers="sha256")).hash("project id", "p-17")
+    assert hashed == "sha256:" + hashlib.sha256(b"p-17").hexdigest()
+
+
+@pytest.mark.parametrize("policy", [Policy(salt=SALT), Policy(identifiers="sha256")])
+def test_a_hash_is_not_hashed_again(policy: Policy) -> None:
+    hasher = Hasher(policy)
+    once = hasher.hash("user id", "alice")
+    assert is_hash(once)
+    assert hasher.hash("user id", once) == once
+
+
+def test_lookalikes_of_a_hash_are_hashed() -> None:
+    for text in ("hmac:", "hmac:xyz", "hmac:" + "g" * 32, "sha256:" + "a" * 32, "a" * 32):
+        assert not is_hash(text)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"profile": "lax", "salt": SALT},
+        {"identifiers": "md5", "salt": SALT},
+        {"identifiers": "hmac", "salt": b"short"},
+        {"identifiers": "hmac"},
+    ],
+)
+def test_a_policy_that_cannot_be_kept_is_refused(options: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=r"^(profile|identifiers|salt)="):
+        Policy(**options)  # type: ignore[arg-type]
+
+
+def test_the_salt_is_made_once(tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "config"
+    salt = load_salt(str(folder))
+    assert len(salt) == 32
+    assert load_salt(str(folder)) == salt
+    assert [entry.name for entry in folder.iterdir()] == ["salt"]
+
+
+@posix
+def test_the_salt_is_private(tmp_path: Path) -> None:
+    folder = tmp_path / "config"
+    old = os.umask(0)
+    try:
+        load_salt(str(folder))
+    finally:
+        os.umask(old)
+    assert (folder / "salt").stat().st_mode & 0o777 == 0o600
+    assert folder.stat().st_mode & 0o777 == 0o700
+    (folder / "salt").chmod(0o644)
+    load_salt(str(folder))
+    assert (folder / "salt").stat().st_mode & 0o777 == 0o600
+
+
+@posix
+def test_a_symlink_in_the_salts_place_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").write_bytes(SALT)
+    (tmp_path / "salt").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(GuardError):
+        load_salt(str(tmp_path))
+
+
+def test_a_damaged_salt_is_refused_with_a_hint(tmp_path: Path) -> None:
+    (tmp_path / "salt").write_bytes(b"cut")
+    with pytest.raises(GuardError) as caught:
+        load_salt(str(tmp_path))
+    assert "cut" not in str(caught.value)
+    assert caught.value.hint
+
+
+def test_a_folder_in_the_salts_place_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "salt").mkdir()
+    with pytest.raises(GuardError):
+        load_salt(str(tmp_path))
+
+
+def test_processes_that_start_at_once_share_one_salt(tmp_path: Path) -> None:
+    program = (
+        "import sys; from stack_composer.telemetry.guard.hashing import load_salt;"
+        "sys.stdin.read(1); print(load_salt(sys.argv[1]).hex())"
+    )
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", program, str(tmp_path / "c")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        )
+        for _ in range(4)
+    ]
+    for process in processes:
+        assert process.stdin
+        process.stdin.write(b"!")
+        process.stdin.flush()
+    answers = {process.communicate()[0] for process in processes}
+    assert len(answers) == 1
+    assert len(answers.pop().strip()) == 64
