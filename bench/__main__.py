@@ -101,6 +101,7 @@ def about(bench: Bench, began: float, load: float) -> dict[str, Any]:
         "sizes": {
             "work": f"{latency.STEPS:,} additions",
             "held": bench.count(memory.COUNTS["native"]),
+            "held_peer": bench.count(memory.COUNTS["sdk"]),
             "day": bench.count(stats_command.SPANS),
             "peer_day": bench.count(stats_command.PEER_SPANS),
             "reader": "orjson" if _version("orjson") else "the standard library's json",
@@ -124,6 +125,7 @@ def report(results: dict[str, Any], path: str | None, *, keep: bool) -> None:
             "peer_name": verdict.goal.peer_name,
             "ratio": verdict.ratio,
             "met": verdict.met,
+            "unclear": verdict.unclear,
         }
         for verdict in page.verdicts(results)
     ]

@@ -34,9 +34,12 @@ class Source:
         """Give the number of each round; none if the contender was not there."""
         case = measured.get(self.scenario, {}).get(self.case, {})
         some = [one[self.key] * scale for one in case.get(self.contender, [])]
-        if not self.base:
-            return some
-        return difference(some, [one[self.key] * scale for one in case.get(self.base, [])])
+        return difference(some, self.base_values(measured, scale)) if self.base else some
+
+    def base_values(self, measured: Measured, scale: float) -> list[float]:
+        """Give what the number is added to, each round."""
+        case = measured.get(self.scenario, {}).get(self.case, {})
+        return [one[self.key] * scale for one in case.get(self.base, [])]
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,14 @@ class Goal:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a run says of a goal; ``met`` is None where there is none, or no figure."""
+    """What a run says of a goal.
+
+    Attributes:
+        goal_here: The goal scaled to this machine.
+        met: None where there is no goal, no figure, or where it is unclear.
+        unclear: What ours is added to varied by more than the goal by itself, so the
+            difference says nothing, for or against.
+    """
 
     goal: Goal
     goal_here: float | None
@@ -75,6 +85,7 @@ class Verdict:
     peer: Figure | None
     ratio: Figure | None
     met: bool | None
+    unclear: bool
 
 
 SDK = "SDK + official file exporter"
@@ -257,4 +268,6 @@ def judge(goal: Goal, measured: Measured) -> Verdict:
         met = times.median >= goal.times
     elif here is not None and mine is not None:
         met = mine.median <= here
-    return Verdict(goal, here, mine, figure(peer), times, met)
+    base = figure(goal.ours.base_values(measured, goal.scale))
+    unclear = base is not None and here is not None and base.most - base.least > here
+    return Verdict(goal, here, mine, figure(peer), times, None if unclear else met, unclear)

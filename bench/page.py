@@ -28,7 +28,8 @@ afterwards: a run in which anybody lost one fails.
 ## Goals
 
 Where a goal says how many times cheaper than the peer, that decides; elsewhere the
-scaled time does. Lines without a goal inform.
+scaled time does. Lines without a goal inform. An added time is *unclear* where what it
+is added to varied by more than the goal from round to round: the machine was not quiet.
 
 """
 CONTENDERS = """
@@ -57,7 +58,8 @@ TAIL = """
   cost per span. The cost of a small program has all of it.
 - Latency is wall time of a loop that does {work} and makes a span, less the same loop
   without telemetry in the same round.
-- Memory is what Python allocated (tracemalloc) for {held:,} finished spans that wait.
+- Memory is what Python allocated (tracemalloc) for {held:,} finished spans that wait
+  ({held_peer:,} of the SDK).
 - `stats` reads {day:,} spans. The peer is a hand-written loop ({reader}) over
   {peer_day:,} spans of the official file, scaled up.
 - Not measured: other systems than Linux, other Pythons than the one above, several
@@ -217,7 +219,7 @@ def _cells(verdict: Verdict) -> tuple[str, ...]:
     if verdict.goal_here is not None and verdict.goal_here != goal.goal:
         here = f"≤ {number(verdict.goal_here)}"
     peer = f"{number(verdict.peer.median)} ({goal.peer_name})" if verdict.peer else "not there"
-    met = {True: "met", False: "MISSED", None: ""}[verdict.met]
+    met = "unclear" if verdict.unclear else {True: "met", False: "MISSED", None: ""}[verdict.met]
     ours = f"{spread(verdict.ours)} {goal.unit}" if verdict.ours else "not measured"
     return wanted, here, ours, peer, spread(verdict.ratio), met
 
