@@ -13,6 +13,9 @@ from typing import Any
 from stack_composer.telemetry.store.writer import BundleWriter
 from store_lines import append, dump, tick_until_idle
 
+AMBIENT = ("PYTHONUNBUFFERED", "PYTHONIOENCODING", "PYTHONUTF8", "COLUMNS")
+"""What would change the program's output, and is whoever runs the suite's own."""
+
 COMMAND = [sys.executable, "-m", "stack_composer.telemetry.cli"]
 SECOND_NS = 1_000_000_000
 HOUR_NS = 3600 * SECOND_NS
@@ -25,10 +28,11 @@ def run(
     program: list[str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run ``stack-composer`` with arguments; standard input is no terminal."""
+    ambient = {name: value for name, value in os.environ.items() if name not in AMBIENT}
     done = subprocess.run(
         [*(program or COMMAND), *map(str, arguments)],
         input=stdin.encode() if isinstance(stdin, str) else stdin,
-        env={**os.environ, **(environ or {})},
+        env={**ambient, **(environ or {})},
         capture_output=True,
         timeout=60,
         check=False,

@@ -13,13 +13,20 @@ from typing import Any
 
 import pytest
 
-from cli_running import COMMAND, ok, ok_json, refusal, run, span, spans_line, write
+from cli_running import AMBIENT, COMMAND, ok, ok_json, refusal, run, span, spans_line, write
 from stack_composer.telemetry.cli.commands import Command, Group, walk
 from stack_composer.telemetry.cli.parser import build_parser
 
 LEAVES = [path for path, node in walk() if isinstance(node, Command)]
 GROUPS = [path for path, node in walk() if isinstance(node, Group)]
 NOW = 1_763_838_843 * 10**9
+
+
+@pytest.fixture(autouse=True)
+def buffered_streams(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As users have them: what is printed last meets its stream at the very end."""
+    for name in AMBIENT:
+        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture
@@ -245,6 +252,13 @@ def test_nothing_recorded_reaches_the_terminal_raw(tmp_path: Path) -> None:
         said = ok(*command, "--dir", tmp_path / "t")
         assert all(line.isprintable() for line in said.split("\n")), command
         assert "owned" in said
+
+
+def test_unbuffered_streams_get_all_of_a_long_line(tmp_path: Path) -> None:
+    name = "n" * 3_000_000
+    write(tmp_path / "t", ("traces", spans_line(span(name, start_ns=NOW))))
+    arguments = ("telemetry", "show", "--as", "records", "--dir", tmp_path / "t")
+    assert name in ok(*arguments, environ={"PYTHONUNBUFFERED": "1"})
 
 
 @pytest.mark.skipif(os.name == "nt", reason="such names are not allowed there")

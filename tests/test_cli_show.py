@@ -243,6 +243,14 @@ def test_tail_shows_the_newest_last(folder: Path) -> None:
     assert one["name"] == "planner.solve"
 
 
+def test_tail_looks_behind_the_last_lines_for_what_is_asked_for(tmp_path: Path) -> None:
+    lines = [("traces", spans_line(span(f"s{n}", start_ns=T + n))) for n in range(30)]
+    write(tmp_path / "t", *lines)
+    arguments = ("telemetry", "tail", "-n", "1", "--json", "--dir", tmp_path / "t")
+    (one,) = ok_lines(*arguments, "--name", "s3")
+    assert one["name"] == "s3"
+
+
 def test_tail_f_follows_programs_that_start_later_and_rotate(tmp_path: Path) -> None:
     folder = tmp_path / "later"
     out = tmp_path / "out"

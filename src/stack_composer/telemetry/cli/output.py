@@ -7,6 +7,7 @@ of a crash. Nothing is coloured: a pipe, a log file and a terminal get the same.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 
@@ -97,12 +98,18 @@ def ask(question: str) -> bool:
 def print_data(line: bytes) -> None:
     """Print one line of JSON as UTF-8, whatever the terminal's encoding is."""
     text = printable_json(line.decode("utf-8", "replace"))
-    sys.stdout.buffer.write(text.encode("utf-8") + b"\n")
+    rest: memoryview | bytes = text.encode("utf-8") + b"\n"
+    # With PYTHONUNBUFFERED there is no buffer, and a write may take less than all.
+    while rest:
+        written = sys.stdout.buffer.write(rest)
+        if written is None:
+            raise BlockingIOError(errno.EAGAIN, "standard output takes nothing now")
+        rest = memoryview(rest)[written:]
 
 
-def flush_data() -> None:
-    """Hand what ``print_data`` was given to the reader now; ``tail -f`` needs it."""
-    sys.stdout.buffer.flush()
+def flush() -> None:
+    """Hand what was printed to the reader now; ``tail -f`` needs it."""
+    sys.stdout.flush()
 
 
 def cells(text: str) -> int:

@@ -86,7 +86,7 @@ def _print(found: Iterable[Found], *, is_json: bool) -> None:
             _print_record(item)
         else:
             readable.say_cut(readable.item_line(item, date=False))
-    output.flush_data()
+    output.flush()
 
 
 def _print_record(item: Item) -> None:

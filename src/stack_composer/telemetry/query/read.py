@@ -112,7 +112,7 @@ class Reading:
         flags = [self.selection.takes(item) for item in records]
         if not any(flags):
             return None
-        return Found(path, number, line, data, records, flags, mended=bool(counts))
+        return Found(path, number, line, data, records, flags, mended=counts.total() > 0)
 
 
 def newest(found: Iterable[Found], limit: int) -> list[Found]:
