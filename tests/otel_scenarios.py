@@ -397,7 +397,8 @@ def ends(t: trace.Tracer) -> Any:
     t.start_span("never")
     with t.start_as_current_span("ended inside") as inside:
         inside.set_attribute("a", 1)
-        inside.end()
+        inside.end(1_900_000_000_000_000_000)
+        inside.end(1_600_000_000_000_000_000)
         after = inside.is_recording(), trace.get_current_span() is inside
         with t.start_as_current_span("child of an ended one"):
             pass

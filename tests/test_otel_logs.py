@@ -104,6 +104,17 @@ def test_a_record_belongs_to_the_current_span_or_the_given_one(
     assert "spanId" not in logs["in none"]
 
 
+def test_a_record_beside_a_span_that_is_not_recorded_says_so(folder: Path, logger: Logger) -> None:
+    telemetry.configure(folder, sampler="always_off")
+    with TracerProvider().get_tracer("t").start_as_current_span("span") as span:
+        logger.emit(body="in its parts")
+        logger.emit(LogRecord(body="as an object"))
+    ids = span.get_span_context()
+    for log in written(folder):
+        assert (log["flags"], log["spanId"]) == (0, f"{ids.span_id:016x}")
+    assert records.spans(folder) == []
+
+
 def test_the_bare_ids_of_old_still_count(folder: Path, logger: Logger) -> None:
     old: Any = {"trace_id": 0xA, "span_id": 0xB, "trace_flags": TraceFlags(1)}
     logger.emit(LogRecord(**old, body="old"))

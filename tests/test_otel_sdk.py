@@ -15,7 +15,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from opentelemetry.sdk.metrics.view import ExplicitBucketHistogramAggregation, View
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import SpanLimits, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
 import otel_children
@@ -213,6 +213,32 @@ def test_a_resource_that_comes_late_is_told_by_the_scope(folder: Path) -> None:
         if scope["spans"][0]["name"] == "late"
     ]
     assert {"x": 1, "service.name": "shop"}.items() <= records.attributes(scope).items()
+
+
+def test_the_sdks_word_for_an_unknown_service_is_not_taken_over(folder: Path) -> None:
+    telemetry.configure(folder, service_name="known")
+    _, tracer = tracer_of(region="north")
+    tracer.start_span("span").end()
+    telemetry.flush()
+    resource = records.spans(folder)[0]["resource"]
+    assert (resource["service.name"], resource["region"]) == ("known", "north")
+
+
+def test_what_the_sdk_dropped_is_told(folder: Path) -> None:
+    provider = TracerProvider(
+        span_limits=SpanLimits(max_span_attributes=1, max_events=1, max_links=1),
+        shutdown_on_exit=False,
+    )
+    provider.add_span_processor(SimpleSpanProcessor(TelemetrySpanExporter()))
+    links = [trace.Link(trace.SpanContext(1, number, is_remote=True)) for number in range(1, 5)]
+    with provider.get_tracer("t").start_as_current_span("span", links=links) as span:
+        for number in range(3):
+            span.set_attribute(str(number), number)
+            span.add_event(str(number))
+    telemetry.flush()
+    (line,) = records.spans(folder)
+    counts = [line[f"dropped{what}Count"] for what in ("Attributes", "Events", "Links")]
+    assert counts == [2, 2, 3]
 
 
 def test_logs_of_the_sdk(folder: Path) -> None:

@@ -351,6 +351,28 @@ def test_a_child_after_fork_has_traces_of_its_own(tmp_path: Path) -> None:
         assert len(records.spans(tmp_path)) == 3
 
 
+def test_what_came_from_outside_outlives_the_spans_that_brought_it(
+    folder: Path, tracer: trace.Tracer
+) -> None:
+    """A child that is open when its parents are written still hands on flags and state."""
+    state = trace.TraceState.from_header(["k=v"])
+    far = SpanContext(1, 2, is_remote=True, trace_flags=TraceFlags(1), trace_state=state)
+    context = trace.set_span_in_context(NonRecordingSpan(far), Context())
+    with (
+        tracer.start_as_current_span("server", context),
+        telemetry.span("middle"),
+        tracer.start_as_current_span("child"),
+    ):
+        last = tracer.start_span("open")
+    telemetry.flush()
+    ids = last.get_span_context()
+    assert (ids.trace_id, ids.trace_flags, ids.trace_state.to_header()) == (1, 1, "k=v")
+    last.end()
+    spans = written(folder)
+    assert spans["open"]["parentSpanId"] == spans["child"]["spanId"]
+    assert {span["traceState"] for span in spans.values()} == {"k=v"}
+
+
 def test_force_flush_means_it(folder: Path) -> None:
     provider = TracerProvider()
     provider.get_tracer("t").start_span("durable").end()

@@ -376,7 +376,9 @@ class Encoder:
         out.append(self._listed_attributes(record.attributes, record.dropped_attributes))
         span = record.span
         if span is not None:
-            flags = span.flags if type(span) is RemoteParent else 1
+            # A span that is not recorded says so; others carry no word of it.
+            sampled = int(getattr(span, "sampled", True))
+            flags = span.flags if type(span) is RemoteParent else sampled
             out.append(f',"flags":{flags},"traceId":"{span.trace_id}","spanId":"{span.span_id}"')
         if record.event_name:
             out.append(f',"eventName":{self._text(record.event_name)}')
