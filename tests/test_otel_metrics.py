@@ -226,6 +226,21 @@ def test_endless_observations_and_a_generator_that_ended(folder: Path) -> None:
     assert recorder.dropped["metrics", "too_many_observations"] - before == 3
 
 
+def test_a_reported_total_that_falls_has_begun_anew(folder: Path) -> None:
+    totals = iter([10, 4, 6])
+    meter = MeterProvider().get_meter("m")
+    meter.create_observable_counter("total", [lambda _: [Observation(next(totals))]])
+    for _ in range(3):
+        telemetry.flush()
+    points = [
+        int(point["asInt"])
+        for metric in records.metrics(folder)
+        if metric["name"] == "total"
+        for point in metric["sum"]["dataPoints"]
+    ]
+    assert points == [10, 4, 2]
+
+
 def test_a_callback_that_raises_is_counted_and_the_others_still_run(folder: Path) -> None:
     def raising(_: CallbackOptions) -> list[Observation]:
         raise RuntimeError("no")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -264,45 +264,49 @@ def test_turned_off_it_lets_a_remote_parent_pass(folder: Path, tracer: trace.Tra
     assert not list(folder.glob("*"))
 
 
-@pytest.mark.usefixtures("folder")
-def test_a_task_that_starts_its_successor_keeps_no_ancestors(tracer: trace.Tracer) -> None:
-    """Whatever made the span current, and sampled or not."""
-    alive: list[weakref.ref[Any]] = []
+WAYS_TO_BE_CURRENT: dict[str, Callable[[trace.Tracer], Any]] = {
+    "native": lambda _: telemetry.span("native"),
+    "block": lambda tracer: tracer.start_as_current_span("block"),
+    "used": lambda tracer: trace.use_span(tracer.start_span("used"), end_on_exit=True),
+    "chosen": lambda tracer: tracer.start_as_current_span("chosen", record_exception=False),
+}
 
-    async def step(number: int, *, sampled: bool) -> None:
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize("flags", [0, 1])
+@pytest.mark.parametrize("way", [*WAYS_TO_BE_CURRENT, "each in turn"])
+def test_a_task_that_starts_its_successor_keeps_no_ancestors(
+    way: str, flags: int, tracer: trace.Tracer
+) -> None:
+    """Whatever makes the span current, recorded or not."""
+    ways = (
+        [WAYS_TO_BE_CURRENT[way]] if way in WAYS_TO_BE_CURRENT else [*WAYS_TO_BE_CURRENT.values()]
+    )
+    alive: list[weakref.ref[Any]] = []
+    counts: list[int] = []
+    tasks: list[asyncio.Task[None]] = []
+
+    async def step(number: int) -> None:
         telemetry.flush()
-        flags = TraceFlags(1 if sampled else 0)
-        far = trace.set_span_in_context(
-            NonRecordingSpan(SpanContext(1, 2, is_remote=True, trace_flags=flags))
-        )
-        block: Any
-        if number % 4 == 0:
-            block = tracer.start_as_current_span("block", context=far if number == 0 else None)
-        elif number % 4 == 1:
-            block = trace.use_span(tracer.start_span("used"), end_on_exit=True)
-        elif number % 4 == 2:
-            block = tracer.start_as_current_span("chosen", record_exception=False)
-        else:
-            block = telemetry.span("native")
-        with block as span:
+        with ways[number % len(ways)](tracer) as span:
             alive.append(weakref.ref(span))
             if number < 60:
                 # The successor outlives this one's block.
-                tasks.append(
-                    asyncio.get_running_loop().create_task(step(number + 1, sampled=sampled))
-                )
+                tasks.append(asyncio.get_running_loop().create_task(step(number + 1)))
+            else:
+                gc.collect()
+                counts.append(sum(reference() is not None for reference in alive))
 
-    async def main(*, sampled: bool) -> int:
-        await step(0, sampled=sampled)
+    async def main() -> None:
+        far = SpanContext(1, 2, is_remote=True, trace_flags=TraceFlags(flags))
+        with trace.use_span(NonRecordingSpan(far)):
+            await step(0)
         while tasks:
             await tasks.pop(0)
-        gc.collect()
-        return sum(ref() is not None for ref in alive)
 
-    for sampled in (True, False):
-        tasks: list[asyncio.Task[None]] = []
-        alive.clear()
-        assert asyncio.run(main(sampled=sampled)) < 8
+    asyncio.run(main())
+    assert len(alive) == 61
+    assert counts[0] < 8, "while the last one was open"
 
 
 @pytest.mark.usefixtures("folder")

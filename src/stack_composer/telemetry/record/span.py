@@ -100,6 +100,9 @@ class Span(SpanRecord):
         if kind is not None:
             self._fail(error, end_ns)
         if self.end_ns or not self.start_ns:
+            if not self.sampled:
+                # ``with`` took this method before ``__enter__`` turned the span quiet.
+                _let_go(self)
             return
         self.end_ns = end_ns
         buffer = recorder.spans
@@ -303,9 +306,7 @@ class QuietSpan(Span):
     def __exit__(self, *_: object) -> None:
         self.leave()
         self.end_ns = 1
-        # Nobody will write it, so nobody would release it either.
-        identify(self)
-        release([self])
+        _let_go(self)
 
     def is_recording(self) -> bool:
         """Tell that nothing said to this span is recorded."""
@@ -389,6 +390,12 @@ def release(written: list[Any]) -> None:
             if type(parent) is not RemoteParent:
                 # What a living child can still need of its ancestors' past.
                 span.parent = origin_of(parent)
+
+
+def _let_go(quiet: Span) -> None:
+    """Release a span that nobody will write, and that nobody would release otherwise."""
+    identify(quiet)
+    release([quiet])
 
 
 _ENDED_INSIDE = Attached({}, None)
