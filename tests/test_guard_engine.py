@@ -140,6 +140,13 @@ def test_each_answer_stands_where_its_text_stood(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ENGINES)
+def test_only_the_texts_with_hits_are_looked_at_again(kind: str) -> None:
+    """A hit may take the separator with it; it still belongs to its own text."""
+    texts = ["is clean", MAIL, "4111 1111 1111 1111", "größe", f"für {MAIL}", "is clean"]
+    assert shared_matcher(kind, "default").suspects(texts, "\0".join(texts)) == [1, 2, 4]
+
+
+@pytest.mark.parametrize("kind", ENGINES)
 def test_neighbours_make_no_secret_together(kind: str) -> None:
     """A secret's two halves in two texts are two clean texts."""
     for at in range(1, len(TOKEN)):
@@ -156,6 +163,28 @@ def test_only_the_secret_is_replaced() -> None:
 def test_overlapping_hits_leave_nothing_between_them() -> None:
     answers = guard_texts(make_guard(), [f"password={TOKEN} end"])
     assert answers == ["password=[redacted:github-token] end"]
+
+
+def test_the_host_behind_credentials_stays() -> None:
+    """What stands before the @ of a URL is no e-mail address."""
+    password = "Tr0ub" + "4dor"
+    answers = guard_texts(make_guard(), [f"postgres://app:{password}@db.example.com:5432/shop"])
+    assert answers == ["postgres://[redacted:url-credentials]@db.example.com:5432/shop"]
+
+
+@pytest.mark.parametrize("kind", ENGINES)
+def test_a_refused_hit_does_not_hide_the_one_inside_it(kind: str) -> None:
+    """The first sixteen digits fail the check; those that begin within them do not."""
+    answers = guard_texts(make_guard(kind), ["4000 4111 1111 1111 1111"])
+    assert answers == ["4000 [redacted:card]"]
+
+
+@pytest.mark.parametrize("kind", ENGINES)
+def test_no_character_is_cut_in_two(kind: str) -> None:
+    """A pattern counts bytes, and may stop in the middle of a character."""
+    answers = guard_texts(make_guard(kind), ['password="x' + "é" * 90 + '"'])
+    assert answers[0].startswith('password="[redacted:password]')
+    assert set(answers[0].removeprefix('password="[redacted:password]')) <= {"é", '"'}
 
 
 def test_an_empty_batch_has_no_answers() -> None:

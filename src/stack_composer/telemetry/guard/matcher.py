@@ -141,8 +141,7 @@ def search_rule(pattern: Pattern, check: Check, data: bytes, index: int) -> list
         start, end = secret_span(match)
         if end > start and check(data, start, end):
             found.append(Span(start, end, index))
-            # One byte back: the next hit may want to see what stands before it.
-            position = max(end - 1, match.start() + 1)
+            position = end
         else:
             position = int(match.start()) + 1
     return found
@@ -211,8 +210,7 @@ class Re2Matcher(Matcher):
         position = 0
         while match := self._gate.search(data, position):
             found.append(text_at(starts, match))
-            # From the separator on: a pattern may want to see what stands before.
-            position = starts[found[-1] + 1] - 1
+            position = after_text(starts, found[-1], position)
         return found
 
     def _candidates(self, data: bytes) -> Iterable[int]:
@@ -220,7 +218,7 @@ class Re2Matcher(Matcher):
             self._set = self._compile_set()
         hits: list[int] | None = self._set.Match(data)
         if hits:
-            return sorted(hits)
+            return hits
         # A set also answers so when it ran out of room. The gate never does; where the
         # two disagree, every rule is asked.
         return range(len(self.rules)) if self._gate.search(data) else ()
@@ -268,7 +266,7 @@ class ReMatcher(Matcher):
             while match := pattern.search(data, position):
                 at = text_at(starts, match)
                 found.add(at)
-                position = starts[at + 1] - 1
+                position = after_text(starts, at, position)
         return sorted(found)
 
     def _candidates(self, data: bytes) -> Iterable[int]:
@@ -320,6 +318,18 @@ def text_at(starts: Sequence[int], match: Any) -> int:
     """
     start, end = match.span()
     return bisect_right(starts, (start + end) // 2) - 1
+
+
+def after_text(starts: Sequence[int], index: int, position: int) -> int:
+    """Where to go on after a hit in the text ``index``: at the separator that ends it.
+
+    Not behind it, since a pattern may want to see what stands before.
+    """
+    following = starts[index + 1] - 1
+    if following <= position:
+        # It cannot be; but if it were, the writer would stand here for ever.
+        raise UnsettledError
+    return following
 
 
 def best_matcher(rules: Sequence[TextRule]) -> Matcher:

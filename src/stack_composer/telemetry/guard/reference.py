@@ -54,7 +54,7 @@ def _all_hits(data: bytes, rules: list[TextRule]) -> list[tuple[int, int, int]]:
             start, end = _secret(match)
             if end > start and check(data, start, end):
                 hits.append((start, end, number))
-                at = max(end - 1, match.start() + 1)
+                at = end
             else:
                 at = match.start() + 1
     return hits

@@ -132,6 +132,12 @@ def jwt(data: bytes, start: int, end: int) -> bool:
     return decoded is not None and decoded.lstrip()[:1] == b"{" and b'"' in decoded
 
 
+def jwt_base64(data: bytes, start: int, end: int) -> bool:
+    """Base64 of a JSON web token."""
+    decoded = _decode_base64(data[start : start + (end - start) // 4 * 4])
+    return decoded is not None and b"." in decoded and jwt(decoded, 0, len(decoded))
+
+
 def _decode_base64(value: bytes) -> bytes | None:
     plain = value.replace(b"-", b"+").replace(b"_", b"/").rstrip(b"=")
     try:
@@ -206,7 +212,7 @@ def secret(data: bytes, start: int, end: int) -> bool:
     value = data[start:end].rstrip(b".:!?-_")
     if len(value) < 8 or _is_placeholder(value) or _is_reference(value):
         return False
-    return _is_random(value, 3.0)
+    return _is_random(value, 3.0) or _is_block(value, 20)
 
 
 def secret_nearby(data: bytes, start: int, end: int) -> bool:
@@ -214,7 +220,15 @@ def secret_nearby(data: bytes, start: int, end: int) -> bool:
     value = data[start:end].strip(b".:_-=")
     if len(value) < 16 or _is_placeholder(value):
         return False
-    return _is_random(value, 3.2) and b"/" not in value[:2] and not _FILE.search(value)
+    made = _is_random(value, 3.2) or _is_block(value, 24)
+    return made and b"/" not in value[:2] and not _FILE.search(value)
+
+
+def _is_block(value: bytes, chars_min: int) -> bool:
+    """Letters and digits in one long piece: no name in code is written like that."""
+    piece = value.rstrip(b"=")
+    long = len(piece) >= chars_min and piece.isalnum()
+    return long and _has_digit(piece) and _has_letter(piece)
 
 
 _FILE: Final = re.compile(
@@ -282,9 +296,14 @@ _FILE_ENDS: Final = tuple(
 )
 
 
+_IN_URL: Final = re.compile(rb"://[^\x00 \t-\r/\"'<>]*$")
+
+
 def email(data: bytes, start: int, end: int) -> bool:
-    """An address of a person: not a file, not ``git@host:path``."""
+    """An address of a person: not a file, not ``git@host:path``, no user of a URL."""
     value = data[start:end].lower()
+    if _IN_URL.search(data[max(0, start - 200) : start]):
+        return False
     if value.startswith(b"git@") or value.endswith(_FILE_ENDS):
         return False
     return not value.startswith((b".", b"@"))
