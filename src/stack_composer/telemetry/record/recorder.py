@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from stack_composer.telemetry.model import LogRecord, SpanRecord
     from stack_composer.telemetry.record.span import Span
 
-WAKE_AT = 4_096
+WAKE_AT = 16_384
 """Records that wake the writer before its interval has passed."""
 
 recording = True

@@ -53,7 +53,10 @@ if TYPE_CHECKING:
 
 REMEMBERED_MAX = 65_536
 """Pieces remembered in all; beyond, everything is forgotten and learnt anew."""
-REMEMBERED_CHARS_MAX = 256
+PIECES_MAX = 1_024
+"""Texts remembered of one key. A key with more has a new one each time, mostly, and
+remembering those would cost more than it saves."""
+PIECE_CHARS_MAX = 256
 """Longer texts are not remembered: they seldom repeat and would fill the memory."""
 
 _INT64_MAX = (1 << 63) - 1
@@ -87,7 +90,18 @@ def whole(text: str) -> str:
 class _Key:
     """A key's verdict, its opening pieces, and the finished pieces of its values."""
 
-    __slots__ = ("by_value", "false", "opening", "pieces", "text", "true", "verdict")
+    __slots__ = (
+        "by_value",
+        "double_opening",
+        "false",
+        "int_opening",
+        "opening",
+        "pieces",
+        "text",
+        "text_opening",
+        "true",
+        "verdict",
+    )
 
     def __init__(self, verdict: KeyVerdict, text: str) -> None:
         self.verdict = verdict
@@ -96,7 +110,10 @@ class _Key:
         self.opening = f'{{"key":{quote(text)},"value":'
         self.true = f'{self.opening}{{"boolValue":true}}}}'
         self.false = f'{self.opening}{{"boolValue":false}}}}'
-        self.pieces: dict[str | int, str] = {}
+        self.text_opening = f'{self.opening}{{"stringValue":'
+        self.int_opening = f'{self.opening}{{"intValue":"'
+        self.double_opening = f'{self.opening}{{"doubleValue":'
+        self.pieces: dict[str, str] = {}
 
 
 class _Name:
@@ -147,7 +164,8 @@ class Encoder:
         """Encode finished spans, ids given, as one line ending in a newline."""
         self._forget_if_full()
         sketch = Sketch()
-        groups = _by_scope(spans)
+        # A span's scope is its class's, and nearly always there is one class.
+        groups = _by_scope(spans) if len(set(map(type, spans))) > 1 else [(spans[0].scope, spans)]
         touched: list[_Name] = []
         try:
             pieces = [self._span_group(scope, some, touched) for scope, some in groups]
@@ -157,9 +175,8 @@ class Encoder:
         for name in touched:
             sketch.add_spans(name.text, name.durations, name.errors)
         _untouch(touched)
-        sketch.saw(
-            min(span.start_ns for span in spans), max(span.end_ns for span in spans), len(spans)
-        )
+        first_ns = min([span.start_ns for span in spans])
+        sketch.saw(first_ns, max([span.end_ns for span in spans]), len(spans))
         return self._line("resourceSpans", "scopeSpans", pieces), sketch
 
     def encode_logs(self, records: Sequence[LogRecord]) -> tuple[bytes, Sketch]:
@@ -274,24 +291,22 @@ class Encoder:
             for key, value in attributes.items():
                 known = keys.get(key) or self._key(key)
                 kind = type(value)
-                if kind is str or kind is int:
-                    piece = known.pieces.get(value)
-                    if piece is None:
-                        if kind is str and not known.by_value:
-                            places.append((parts, len(parts), known))
-                            unseen.append((known.verdict, whole(value)))
-                            gaps = True
-                            piece = ""
-                        else:
-                            piece = self._piece(known, value)
-                            gaps = gaps or not piece
-                elif known.by_value:
+                if known.by_value:
                     piece = self._piece(known, value)
                     gaps = gaps or not piece
+                elif kind is str:
+                    piece = known.pieces.get(value)
+                    if piece is None:
+                        places.append((parts, len(parts), known))
+                        unseen.append((known.verdict, value if value.isascii() else whole(value)))
+                        gaps = True
+                        piece = ""
+                elif kind is int and _INT64_MIN <= value <= _INT64_MAX:
+                    piece = f'{known.int_opening}{value}"}}}}'
+                elif kind is float and value - value == 0.0:
+                    piece = f"{known.double_opening}{value!r}}}}}"
                 elif kind is bool:
                     piece = known.true if value else known.false
-                elif kind is float and value - value == 0.0:
-                    piece = f'{known.opening}{{"doubleValue":{value!r}}}}}'
                 else:
                     piece = self._piece(known, value)
                     gaps = gaps or not piece
@@ -316,9 +331,11 @@ class Encoder:
         for (_, text), answer, (parts, at, key) in zip(unseen, answers, places, strict=True):
             if answer is DROPPED:
                 continue
-            parts[at] = piece = self._text_piece(key, answer)
-            if answer == text and len(text) <= REMEMBERED_CHARS_MAX:
-                key.pieces[text] = piece
+            shown = answer[: self._chars_max] if self._chars_max else answer
+            parts[at] = piece = f"{key.text_opening}{_quote_c(shown)}}}}}"
+            pieces = key.pieces
+            if answer == text and len(pieces) < PIECES_MAX and len(text) <= PIECE_CHARS_MAX:
+                pieces[text] = piece
                 self._remembered += 1
 
     def _details(self, details: SpanDetails, cut: int) -> str:
@@ -470,15 +487,7 @@ class Encoder:
         if key.by_value or type(value) not in _NUMBERS:
             written = self._value(key.verdict.key, value)
             return f"{key.opening}{written}}}" if written else ""
-        piece = f"{key.opening}{_scalar(value)}}}"
-        if type(value) is int and -1_000 < value < 10_000:
-            # Small numbers repeat; ids and times do not.
-            key.pieces[value] = piece
-            self._remembered += 1
-        return piece
-
-    def _text_piece(self, key: _Key, text: str) -> str:
-        return f'{key.opening}{{"stringValue":{_quote_c(self._shortened(text))}}}}}'
+        return f"{key.opening}{_scalar(value)}}}"
 
     def _shortened(self, text: str) -> str:
         return text[: self._chars_max] if self._chars_max else text
