@@ -219,6 +219,32 @@ def test_generators_keep_their_span_until_they_end(folder: Path, tracer: trace.T
     assert "events" not in found["chosen generator"]
 
 
+def test_a_decorated_function_follows_the_configuration(folder: Path, tracer: trace.Tracer) -> None:
+    """Whether recording was off or on when it was decorated."""
+    made: dict[str, Callable[[], trace.Span]] = {}
+
+    def decorate(when: str) -> None:
+        made[f"{when}"] = tracer.start_as_current_span(when, kind=SpanKind.CLIENT)(
+            trace.get_current_span
+        )
+        made[f"{when}, chosen"] = tracer.start_as_current_span(
+            f"{when}, chosen", kind=SpanKind.CLIENT, record_exception=False
+        )(trace.get_current_span)
+
+    decorate("on")
+    telemetry.configure(folder, enabled=False)
+    decorate("off")
+    for function in made.values():
+        assert not function().is_recording()
+    telemetry.configure(folder)
+    for function in made.values():
+        assert function().get_span_context().is_valid
+    found = written(folder)
+    assert set(found) == {"on", "on, chosen", "off", "off, chosen"}
+    assert {span["kind"] for span in found.values()} == {3}
+    assert len(records.spans(folder)) == 4
+
+
 @pytest.mark.parametrize("ratio", [0.3])
 def test_the_sampler_is_asked_once_a_trace(
     ratio: float, folder: Path, tracer: trace.Tracer

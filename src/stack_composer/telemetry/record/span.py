@@ -394,8 +394,9 @@ def release(written: list[Any]) -> None:
 
 def _let_go(quiet: Span) -> None:
     """Release a span that nobody will write, and that nobody would release otherwise."""
-    identify(quiet)
-    release([quiet])
+    if not isinstance(quiet, OffSpan):  # which has no ids and no parent
+        identify(quiet)
+        release([quiet])
 
 
 _ENDED_INSIDE = Attached({}, None)

@@ -63,11 +63,15 @@ class _TracerSpan(Span):
     """A span of some tracer; each tracer has a subclass with its ``scope``."""
 
     __slots__ = ()
+    tracer: Tracer
 
-    def again(self) -> Self:
-        """Make an unstarted span like this one; a decorator needs one a call."""
-        span = super().again()
-        if self.details is not None:
+    def again(self) -> Any:
+        """Make an unstarted span like this one; a decorator needs one a call.
+
+        By way of the tracer, since recording may have been turned off in between.
+        """
+        span = self.tracer.start_as_current_span(self.name, attributes=self.attributes)
+        if self.details is not None and span.sampled:
             span.details = SpanDetails()
             span.details.kind = self.details.kind
             span.details.links = list(self.details.links)
@@ -165,9 +169,10 @@ class _Block:
         # All that it asks for, again, leave and resume, is here too.
         return decorate(self, function)  # type: ignore[arg-type]
 
-    def again(self) -> _Block:
+    def again(self) -> Any:
         """Make a block like this one; a decorator needs one a call."""
-        return _Block(self._tracer, self._arguments, self._flags)
+        # They are six and three, which their types do not tell.
+        return self._tracer.start_as_current_span(*self._arguments, *self._flags)  # type: ignore[call-arg]
 
     def leave(self) -> None:
         """Have the span no longer current, without ending it."""
@@ -180,12 +185,34 @@ class _Block:
         self._token = spans._set(self._span)
 
 
+class _OffBlock(_Block):
+    """What ``start_as_current_span`` gives while nothing is recorded.
+
+    As a decorator it records once something is.
+    """
+
+    __slots__ = ()
+    sampled = False
+
+    def __enter__(self) -> Span:
+        return OFF
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def leave(self) -> None:
+        """Have left already."""
+
+    def resume(self) -> None:
+        """Stay out of what is current."""
+
+
 class Tracer(api.Tracer):
     """Makes the spans of one instrumentation scope."""
 
     def __init__(self, scope: Scope) -> None:
         self._scope = scope
-        self._attaching = class_of(_TracerSpan, scope)
+        self._attaching = class_of(_TracerSpan, scope, tracer=self)
         self._started = class_of(_StartedSpan, scope)
         self._others: dict[tuple[Any, ...], type[Span]] = {}
 
@@ -271,12 +298,15 @@ class Tracer(api.Tracer):
 
     def _unusual(self, arguments: tuple[Any, ...], flags: tuple[bool, bool, bool]) -> Any:
         """Give a span when there is a choice to honour, a sampler, or nothing to record."""
-        recorder.begin()
-        name, context, kind, attributes, links, start_time = arguments
+        if recorder.span_class is None:
+            recorder.begin()
         sort = recorder.span_class or Span
+        name, context, kind, attributes, links, start_time = arguments
         if sort is OffSpan:
             # Nothing of it is current then: a context from outside passes through.
-            return OFF if context is None else api.use_span(_passed_on(context))
+            if context is None:
+                return _OffBlock(self, arguments, flags)
+            return api.use_span(_passed_on(context))
         if context is not None or start_time is not None or not all(flags):
             return _Block(self, arguments, flags)
         attaching = self._attaching if sort is Span else self._drawn_class()
@@ -292,7 +322,7 @@ class Tracer(api.Tracer):
             from stack_composer.telemetry.record.sampling import DrawnSpan
 
             base = type("_DrawnTracerSpan", (DrawnSpan, _TracerSpan), {"__slots__": ()})
-            found = self._others["drawn",] = class_of(base, self._scope)
+            found = self._others["drawn",] = class_of(base, self._scope, tracer=self)
         return found
 
     def _class_that(self, *, records: bool, sets_status: bool) -> type[Span]:
@@ -334,9 +364,9 @@ class TracerProvider(Durable, api.TracerProvider):
         return tracer
 
 
-def class_of(base: type[Any], scope: Scope, **flags: bool) -> type[Any]:
+def class_of(base: type[Any], scope: Scope, **common: Any) -> type[Any]:
     """Make a class of spans of one scope, with the same slots as ``base``."""
-    return type(base.__name__, (base,), {"__slots__": (), "scope": scope, **flags})
+    return type(base.__name__, (base,), {"__slots__": (), "scope": scope, **common})
 
 
 def _is_sampled(span: Span) -> bool:
