@@ -280,9 +280,12 @@ def test_ctrl_c_ends_quietly_with_130(folder: Path) -> None:
         stderr=subprocess.PIPE,
     ) as child:
         assert child.stdout is not None
-        assert b"span    a" in child.stdout.readline()
-        child.send_signal(signal.SIGINT)
-        _, said = child.communicate(timeout=30)
+        try:
+            assert b"span    a" in child.stdout.readline()
+            child.send_signal(signal.SIGINT)
+            _, said = child.communicate(timeout=30)
+        finally:
+            child.kill()
     assert (child.returncode, said) == (130, b"")
 
 
