@@ -79,7 +79,7 @@ def option(action: argparse.Action) -> str:
     """Describe one option or argument."""
     name = ", ".join(action.option_strings) or str(action.metavar or action.dest)
     if action.option_strings and action.nargs != 0:
-        name += " " + (action.metavar or "|".join(action.choices or ()))
+        name += f" {action.metavar or '|'.join(action.choices or ())}"
     elif not action.option_strings and action.choices:
         name = "|".join(action.choices)
     return f"`{name}`\n: {(action.help or '').replace('%%', '%')}.\n"
