@@ -87,7 +87,7 @@ def test_after_shutdown_nothing_is_kept_in_memory(tmp_path: Path) -> None:
         with telemetry.span("s"):
             pass
     assert before.values == after.values == []
-    assert recorder.spans == recorder.logs == recorder.measurements == []
+    assert [*recorder.spans, *recorder.logs, *recorder.measurements] == []
     telemetry.configure(tmp_path)
     before.add(2)
     telemetry.flush()
@@ -105,7 +105,7 @@ def test_configure_refuses_nonsense_and_leaves_all_as_it_was(tmp_path: Path) -> 
     running = process.running
     for options in ({"no_such": 1}, {"flush_s": "soon"}, {"profile": "lax"}, {"exporter": "fax"}):
         with pytest.raises(telemetry.ConfigError):
-            telemetry.configure(**options)  # type: ignore[arg-type]
+            telemetry.configure(**options)
     assert process.running is running
     with telemetry.span("still"):
         pass

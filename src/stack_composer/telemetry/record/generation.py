@@ -5,7 +5,16 @@ from __future__ import annotations
 from time import time_ns
 
 from stack_composer.telemetry.record import recorder
-from stack_composer.telemetry.record.span import OFF, OffSpan, QuietSpan, Span, current, make
+from stack_composer.telemetry.record.span import (
+    OFF,
+    Attached,
+    OffSpan,
+    QuietSpan,
+    Span,
+    base_of,
+    current,
+    make,
+)
 from stack_composer.telemetry.values import plain
 
 TYPE_CHECKING = False
@@ -27,6 +36,9 @@ class GenerationSpan(Span):
             if not decide(self, None):
                 self.__class__ = QuietSpan  # type: ignore[assignment]  # the same layout
                 self.end_ns = 1  # so that nothing said to it is kept
+        previous = current.get()
+        # A trace of its own, though what the application attached goes on.
+        self._base = previous if type(previous) is Attached else base_of(previous)
         self.parent = None
         self._token = current.set(self)
         self.start_ns = time_ns()

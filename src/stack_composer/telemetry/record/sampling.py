@@ -50,7 +50,10 @@ class DrawnSpan(Span):
 
     def __enter__(self) -> Self:
         value = spans.current.get()
-        parent = value.parent if type(value) is Attached else value
+        parent = value
+        if type(value) is Attached:
+            parent = value.parent
+            self._base = value
         if not decide(self, parent):
             self.__class__ = QuietSpan  # type: ignore[assignment]  # the same layout
             self.end_ns = 1  # so that nothing said to it is kept

@@ -35,6 +35,8 @@ class Attached:
     """An OpenTelemetry context that was attached, and the span that it holds."""
 
     __slots__ = ("context", "parent")
+    ever = False
+    """Whether one was ever made: programs without OpenTelemetry have none to look for."""
     sampled = False
     """So that one look at what is current tells a span from anything that needs care."""
 
@@ -43,6 +45,7 @@ class Attached:
     ) -> None:
         self.context = context
         self.parent = parent
+        Attached.ever = True
 
 
 current: ContextVar[Any] = ContextVar("stack_composer_telemetry", default=None)
@@ -97,6 +100,8 @@ class Span(SpanRecord):
             # Entered in another task or thread, left twice, or never entered: what
             # is current here is not ours to change.
             pass
+        # A token is one more object for the collector to look at while the span waits.
+        self._token = None
         if kind is not None:
             self._fail(error, end_ns)
         if self.end_ns or not self.start_ns:
@@ -143,7 +148,10 @@ class Span(SpanRecord):
 
     def _join(self, current_value: Any) -> SpanRecord | RemoteParent | None:
         """Find the parent in what is current; turn quiet below an unsampled one."""
-        held: Any = current_value.parent if type(current_value) is Attached else current_value
+        held: Any = current_value
+        if type(current_value) is Attached:
+            held = current_value.parent
+            self._base = current_value
         parent: Span | RemoteParent | None = held
         if parent is None or ignore_parent_flag:
             return parent
@@ -272,7 +280,6 @@ class Span(SpanRecord):
         if self.end_ns or not self.start_ns:
             return
         self.end_ns = moment(end_time) if end_time else time_ns()
-        self._base = _ENDED_INSIDE
         if self.sampled:
             recorder.crowded("traces", recorder.spans, self)
 
@@ -363,15 +370,20 @@ def make(kind: type[Any], name: str, attributes: dict[str, Any] | None) -> Any:
     return self
 
 
-def base_of(span: Span) -> Attached | None:
-    """Find the OpenTelemetry context that ``span`` was entered in, if one was attached."""
-    at: Any = span
+def base_of(span: Any) -> Attached | None:
+    """Find the OpenTelemetry context that ``span`` was entered in, if one was attached.
+
+    Whoever is entered in one keeps it; the others have it from their parents.
+    """
+    at = span if Attached.ever else None
     while isinstance(at, Span):
-        token = getattr(at, "_token", None)
-        if token is None:
-            return getattr(at, "_base", None)
-        at = token.old_value
-    return at if type(at) is Attached else None
+        base: Attached | None = getattr(at, "_base", None)
+        if base is not None:
+            return base
+        if not hasattr(at, "_token"):
+            return None  # never entered, so nothing was entered in it
+        at = at.parent
+    return None
 
 
 def release(written: list[Any]) -> None:
@@ -382,14 +394,12 @@ def release(written: list[Any]) -> None:
     """
     for span in written:
         parent = span.parent
-        if parent is not None:
-            if getattr(span, "_base", None) is not _ENDED_INSIDE:
+        if parent is not None and type(parent) is not RemoteParent:
+            if Attached.ever:
                 # Read before the chain is cut: baggage stays for tasks that go on.
                 span._base = base_of(span)
-                span._token = None
-            if type(parent) is not RemoteParent:
-                # What a living child can still need of its ancestors' past.
-                span.parent = origin_of(parent)
+            # What a living child can still need of its ancestors' past.
+            span.parent = origin_of(parent)
 
 
 def _let_go(quiet: Span) -> None:
@@ -398,9 +408,6 @@ def _let_go(quiet: Span) -> None:
         identify(quiet)
         release([quiet])
 
-
-_ENDED_INSIDE = Attached({}, None)
-"""Marks a span that was ended by ``end``: its block may still want its token."""
 
 OFF: OffSpan = make(OffSpan, "", None)
 

@@ -250,6 +250,7 @@ class Encoder:
         names = self._names
         keys = self._keys
         most = self._attributes_max
+        piece: str | None
         for span in spans:
             name = names.get(span.name) or self._name(span.name)
             start_ns = span.start_ns
