@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import subprocess
 import sys
 from functools import cache
@@ -12,6 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from hypothesis.errors import InvalidArgument, Unsatisfiable
 
 from stack_composer.telemetry.guard import engine, matcher, rules
 from stack_composer.telemetry.guard.engine import DEPTH_MAX, TEXT_CHARS_MAX, Guard
@@ -107,13 +110,55 @@ def test_findings_are_what_is_masked(text: str) -> None:
 
 
 @settings(deadline=None)
-@given(st.lists(st.text(alphabet="abcdefghijkABC019_.-", max_size=21), max_size=5))
+@given(st.lists(st.text(alphabet="abcdefghijkABC019_.-", max_size=17), max_size=5))
 def test_plain_texts_hold_nothing(texts: list[str]) -> None:
     """What skips the search must be what the search would let by."""
     for profile in ("default", "strict"):
         for text in texts:
             if is_plain(text, profile):
                 assert redact_reference(text, profile) == text
+
+
+def test_no_pattern_makes_a_plain_text_that_it_hits() -> None:
+    """Each pattern's own texts, made of the characters that plain texts have."""
+    for rule in rules.text_rules("strict"):
+        for characters in ("abcdefABCDEF_.-", "abcxyzABCXYZ019_.-"):
+            hunt_plain_hits(rule, characters)
+
+
+def hunt_plain_hits(rule: rules.TextRule, characters: str) -> None:
+    alphabet = st.characters(codec="ascii", categories=(), include_characters=characters)
+    pattern = re.compile(rule.pattern.decode("latin-1"), re.ASCII)
+    try:
+        texts = st.from_regex(pattern, fullmatch=True, alphabet=alphabet)
+        texts.validate()
+    except InvalidArgument:
+        return  # The pattern needs a character that no plain text has.
+
+    @settings(
+        max_examples=25, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+    )
+    @given(texts.map(lambda text: text[:30]))
+    def check(text: str) -> None:
+        for profile in ("default", "strict"):
+            if is_plain(text, profile):
+                assert redact_reference(text, profile) == text, rule.name
+
+    with contextlib.suppress(Unsatisfiable):
+        check()
+
+
+def test_the_shortest_secrets_are_not_plain() -> None:
+    """Just beyond each of the bounds that plain.py draws."""
+    assert is_plain("planner.solve", "strict")
+    assert is_plain("k_dense-128", "default") is False
+    assert is_plain("k-dense-12", "default")
+    assert not is_plain("pk_live_" + "abcdefghi", "default")
+    assert not is_plain("ab-cd-ef-ab-cd-ef", "default")
+    assert not is_plain("abcd.efab.cdef", "strict")
+    assert not is_plain("219-09-9999", "default")
+    assert not is_plain("1.1.1.1", "strict")
+    assert not is_plain("a@b.cd", "default")
 
 
 def test_no_example_of_a_secret_is_plain() -> None:
@@ -228,6 +273,7 @@ def test_a_text_too_long_is_dropped_and_counted() -> None:
     answers = guard_texts(guard, [long + "b", "next", long, MAIL])
     assert answers == [DROPPED, "next", long, "[redacted:email]"]
     assert guard.counts["too-long", "drop"] == 1
+    assert guard.value("note", long) == long
     assert guard.value("note", long + "b") is DROPPED
     assert guard.value("note", long.encode() + b"b") is DROPPED
     assert guard.findings(long + "b")[0].rule == "too-long"
@@ -399,7 +445,9 @@ def test_credentials_are_masked_whatever_their_type() -> None:
     assert guard.value("password", 1234) == "[redacted:password-key]"
     yes = True
     assert guard.value("password", yes) is True
+    before = dict(guard.counts)
     assert guard.value("authorization", marker) == marker
+    assert guard.counts == before
 
 
 def test_content_is_dropped_but_not_its_numbers() -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_.-"
 _WITH_DIGITS = _LETTERS + "0123456789"
-_LETTERS_CHARS_MAX = 19  # The shortest token without a digit has 20.
+_LETTERS_CHARS_MAX = 16  # The shortest hit without a digit is a MAC address of 17.
 _OURS = frozenset(
     {
         "stack-composer-telemetry",
@@ -28,8 +28,8 @@ _DIGITS_CHARS_MAX = 10  # The shortest number of a person has 11, with its separ
 def is_plain(text: str, profile: str) -> bool:
     """Whether ``text`` needs no search: short, and of letters, ``_``, ``.``, ``-``.
 
-    A shorter one may have digits too; in the profile strict, then no ``.`` , since
-    an address may have as few as seven characters.
+    A shorter one may have digits too. In the profile strict dots make an address:
+    ``1.1.1.1`` has seven characters, ``abcd.ef01.abcd`` is one of a network card.
     """
     text = text.removeprefix(_SERVICE)
     length = len(text)
@@ -37,9 +37,10 @@ def is_plain(text: str, profile: str) -> bool:
         return True
     if length > _LETTERS_CHARS_MAX:
         return False
+    dots = text.count(".") if profile == "strict" else 0
     # strip() is the quickest test of every character against a set.
-    if not text.strip(_LETTERS):
+    if dots < 2 and not text.strip(_LETTERS):
         return True
-    if length > _DIGITS_CHARS_MAX or (profile == "strict" and "." in text):
+    if length > _DIGITS_CHARS_MAX or dots:
         return False
     return not text.strip(_WITH_DIGITS)
