@@ -237,7 +237,7 @@ def test_a_folder_that_cannot_be_used_is_told_in_two_lines(tmp_path: Path) -> No
 @pytest.fixture
 def prove(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.syspath_prepend(str(EXAMPLE))
-    import proof  # type: ignore[import-not-found]
+    import proof
 
     return proof.prove
 

@@ -7,7 +7,8 @@ buffer fills.
 
 Who writes (the thread, ``flush``, the interpreter's end) has passed the ``Turnstile``,
 one at a time; it opens between chunks, so nobody waits for more than a chunk, some
-milliseconds. ``os._exit`` and kill -9 lose what no turn has taken, at most ``flush_s``.
+milliseconds. ``os._exit`` and kill -9 lose what no turn has taken: at most ``flush_s`` of spans,
+logs and single measurements, and ``METRICS_S`` of what instruments add up.
 
 A failure here never reaches the application: the world's (a full disk) is counted as
 dropped records, our own as a fault; ``stats`` and ``doctor`` show both.
