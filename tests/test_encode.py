@@ -277,3 +277,26 @@ def test_two_keys_that_look_alike_after_redaction_are_one() -> None:
     line, _ = encoder().encode_spans([make_span("n", {"MASK": "a", "*": "b"})])
     span = json.loads(line)["resourceSpans"][0]["scopeSpans"][0]["spans"][0]
     assert len([a for a in span["attributes"] if a["key"] == "*"]) == 1
+
+
+@pytest.mark.parametrize("written_before", [0, 1_000_000], ids=["repr", "msgspec"])
+@given(st.lists(st.floats() | st.text(max_size=3), max_size=20))
+@settings(deadline=None)
+def test_doubles_come_back_exactly_and_in_their_places(
+    written_before: int, values: list[float | str]
+) -> None:
+    made = encoder()
+    made._doubles._written = written_before
+    attributes = {str(at): value for at, value in enumerate(values)}
+    line, _ = made.encode_spans(
+        [make_span("first", attributes), make_span("none"), make_span("second", attributes)]
+    )
+    spans = strict("traces", line).resource_spans[0].scope_spans[0].spans
+    for span in (spans[0], spans[2]):
+        got = [getattr(a.value, a.value.WhichOneof("value")) for a in span.attributes]
+        assert list(map(repr, got)) == [
+            repr(v.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
+            if isinstance(v, str)
+            else repr(v)
+            for v in values
+        ]

@@ -26,6 +26,7 @@ from stack_composer.telemetry.model import (
     RemoteParent,
     Scope,
 )
+from stack_composer.telemetry.store.doubles import HOLE, Doubles
 from stack_composer.telemetry.store.sketch import Histogram, Sketch, labels_of
 from stack_composer.telemetry.values import plain
 
@@ -92,7 +93,7 @@ class _Key:
 
     __slots__ = (
         "by_value",
-        "double_opening",
+        "double_hole",
         "false",
         "int_opening",
         "opening",
@@ -112,7 +113,7 @@ class _Key:
         self.false = f'{self.opening}{{"boolValue":false}}}}'
         self.text_opening = f'{self.opening}{{"stringValue":'
         self.int_opening = f'{self.opening}{{"intValue":"'
-        self.double_opening = f'{self.opening}{{"doubleValue":'
+        self.double_hole = f'{self.opening}{{"doubleValue":{HOLE}}}}}'
         self.pieces: dict[str, str] = {}
 
 
@@ -150,6 +151,7 @@ class Encoder:
         self._chars_max = chars_max
         self._keys: dict[str, _Key] = {}
         self._written_keys: dict[str, int] = {}
+        self._doubles = Doubles()
         self._names: dict[str, _Name] = {}
         self._scopes: dict[int, tuple[Scope, str]] = {}
         self._label_sets: dict[tuple[Any, ...], tuple[str, Labels]] = {}
@@ -247,6 +249,8 @@ class Encoder:
         unseen: list[tuple[KeyVerdict, str]] = []
         places: list[tuple[list[str], int, _Key]] = []
         late: list[tuple[int, str, list[str], str]] = []
+        doubles = self._doubles.waiting
+        doubles.clear()
         names = self._names
         keys = self._keys
         most = self._attributes_max
@@ -292,20 +296,26 @@ class Encoder:
             for key, value in attributes.items():
                 known = keys.get(key) or self._key(key)
                 kind = type(value)
-                if known.by_value:
-                    piece = self._piece(known, value)
-                    gaps = gaps or not piece
-                elif kind is str:
+                if kind is str:
                     piece = known.pieces.get(value)
                     if piece is None:
-                        places.append((parts, len(parts), known))
-                        unseen.append((known.verdict, value if value.isascii() else whole(value)))
-                        gaps = True
-                        piece = ""
+                        if known.by_value:
+                            piece = self._piece(known, value)
+                        else:
+                            places.append((parts, len(parts), known))
+                            unseen.append(
+                                (known.verdict, value if value.isascii() else whole(value))
+                            )
+                            piece = ""
+                        gaps = gaps or not piece
+                elif known.by_value:
+                    piece = self._piece(known, value)
+                    gaps = gaps or not piece
                 elif kind is int and _INT64_MIN <= value <= _INT64_MAX:
                     piece = f'{known.int_opening}{value}"}}}}'
                 elif kind is float and value - value == 0.0:
-                    piece = f"{known.double_opening}{value!r}}}}}"
+                    doubles.append(value)
+                    piece = known.double_hole
                 elif kind is bool:
                     piece = known.true if value else known.false
                 else:
@@ -320,7 +330,7 @@ class Encoder:
         self._settle(unseen, places)
         for at, head, parts, tail in late:
             out[at] = f'{head},"attributes":[{",".join(filter(None, parts))}]{tail}'
-        return f'{{{self._scope(scope)}"spans":[{",".join(out)}]}}'
+        return f'{{{self._scope(scope)}"spans":[{self._doubles.fill(",".join(out))}]}}'
 
     def _settle(
         self, unseen: list[tuple[KeyVerdict, str]], places: list[tuple[list[str], int, _Key]]
