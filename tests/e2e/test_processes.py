@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import records
+from stack_composer.telemetry.store.reader import list_bundles, read_lines
 
 pytestmark = pytest.mark.e2e
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
@@ -101,7 +102,7 @@ def test_what_flush_returned_for_survives_os_exit_and_kill(tmp_path: Path) -> No
             for i in range(100):
                 with telemetry.span("kept", i=i):
                     pass
-            print(telemetry.flush())
+            print(telemetry.flush(), flush=True)
             {ending}
             """,
         )
@@ -432,11 +433,9 @@ def test_a_writer_that_is_killed_damages_nothing_that_was_complete(folder: Path)
     time.sleep(1.5)
     process.kill()
     process.wait(10)
-    seen = []
-    for path in sorted(folder.glob("*.traces.jsonl*")):
-        seen += [
-            span["attrs"]["i"] for span in _spans_of(records.content(path).rpartition(b"\n")[0])
-        ]
+    bundles = [b for b in list_bundles(str(folder)).bundles if b.signal == "traces"]
+    lines = b"".join(line + b"\n" for bundle in bundles for line in read_lines(bundle))
+    seen = [span["attrs"]["i"] for span in _spans_of(lines)]
     assert len(seen) > 1_000
     assert len(set(seen)) == len(seen)
     assert seen == sorted(seen)

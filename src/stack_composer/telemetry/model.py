@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typing import Any, Final, Protocol, TypeAlias
 
     AnyValue: TypeAlias = (
-        "str | bool | int | float | bytes | None | Sequence[AnyValue] | Mapping[str, AnyValue]"
+        "str | bool | int | float | bytes | Sequence[AnyValue] | Mapping[str, AnyValue] | None"
     )
     """What OTLP's AnyValue can hold; every other type is turned into one of these
     by the record stage, on the caller's thread."""
