@@ -6,6 +6,8 @@ configuration and starts the writer's thread.
 
 from __future__ import annotations
 
+import atexit
+import sys
 from gc import is_tracked
 from time import time_ns
 
@@ -171,11 +173,10 @@ def configure(
 
     if directory is not None:
         options["directory"] = str(directory)
-    process.configure(options, on_internal_error)
+    prepare: Any = None
     if opentelemetry:
-        from stack_composer.telemetry.record.otel import install
-
-        install()
+        from stack_composer.telemetry.record.otel import install as prepare
+    process.configure(options, on_internal_error, prepare)
 
 
 def flush(timeout_s: float = 30.0) -> Path:
@@ -195,7 +196,7 @@ def flush(timeout_s: float = 30.0) -> Path:
 
 
 def shutdown(timeout_s: float = 10.0) -> None:
-    """Write what was recorded so far and stop; later records are dropped and counted.
+    """Write what was recorded so far and stop; later records go nowhere.
 
     Happens by itself when the interpreter exits. ``configure`` starts anew.
     """
@@ -205,10 +206,22 @@ def shutdown(timeout_s: float = 10.0) -> None:
 
 
 def _start() -> None:
-    from stack_composer.telemetry import process
-
+    try:
+        from stack_composer.telemetry import process
+    except ImportError:
+        recorder.stop()  # The interpreter is ending, and imports nothing any more.
+        return
     process.start()
 
 
+def _end() -> None:
+    process = sys.modules.get("stack_composer.telemetry.process")
+    if process is not None:
+        process.shutdown(10.0)
+
+
+# Not with the first record: what the application registered before it, and after this
+# import, comes first then, and may record.
+atexit.register(_end)
 recorder.start = _start
 recorder.flush = flush

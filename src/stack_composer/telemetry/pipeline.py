@@ -44,6 +44,8 @@ METRICS_S = 10.0
 """Instruments are written this often; ``metric()`` points go with each turn."""
 CONFIG_S = 0.5
 """The configuration file is looked at this often (a ``stat``, 5 µs)."""
+_LAST_WAIT_S = 0.1
+"""``stop`` waits this long for the turn, even if the thread took all of its time."""
 PURGE_FIRST_S = 5.0
 """A process that lives shorter does not look for bundles that are too old."""
 PURGE_S = 3_600.0
@@ -62,9 +64,10 @@ class Pipeline:
         self.turnstile = Turnstile()
         self._options = options
         self._on_internal_error = on_internal_error
-        self._wake = threading.Event()
+        self._bell = _Bell()
         self._thread: threading.Thread | None = None
         self._stopping = False
+        self._finish_late = False
         self._unwritten = 0
         self._outputs: Outputs | None = None
         self._metrics_due = _Due(METRICS_S, METRICS_S)
@@ -122,27 +125,45 @@ class Pipeline:
 
     def start_thread(self) -> None:
         """Start the thread; a test's pipeline has none."""
-        self._thread = threading.Thread(
-            target=self._run, name="stack-composer-telemetry", daemon=True
-        )
-        self._thread.start()
+        try:
+            thread = threading.Thread(
+                target=self._run, name="stack-composer-telemetry", daemon=True
+            )
+            thread.start()
+        except RuntimeError:
+            # The system has no thread left, or the interpreter is ending. Then flush
+            # and the end write what the buffers hold.
+            recorder.fault("thread")
+            return
+        self._thread = thread
 
     def wake(self) -> None:
         """Have the thread take a turn now."""
-        if not self._wake.is_set():
-            self._wake.set()
+        self._bell.ring()
 
     def _run(self) -> None:
         while not self._stopping:
-            self._wake.wait(min(self.config.flush_s, 1.0))
-            self._wake.clear()
+            self._bell.wait(min(self.config.flush_s, 1.0))
             if self._stopping:
                 return
             self.turnstile.enter(-1)
             try:
                 self.turn()
+            except BaseException:
+                # What the application gave us to call has raised. It is told as if
+                # that had ended the thread, which must go on.
+                recorder.fault("callback")
+                told = threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread()))
+                threading.excepthook(told)
             finally:
-                self.turnstile.leave()
+                self._leave()
+
+    def _leave(self) -> None:
+        try:
+            if self._finish_late:
+                self._finish()
+        finally:
+            self.turnstile.leave()
 
     def turn(self) -> None:
         """Write what was recorded, and do a little of what takes time."""
@@ -171,34 +192,51 @@ class Pipeline:
             self._on_internal_error(error)
 
     def flush(self, timeout_s: float) -> str:
-        """Write all, make it durable, return the last bundle's path."""
+        """Write all, make it durable, return the last bundle's path.
+
+        Returns "", with nothing done, if ``stop`` was called: another pipeline has
+        taken over, and what waits was recorded for that one.
+        """
         if not self.turnstile.enter(timeout_s):
             raise StoreError(
                 f"flush: not done within {timeout_s:g} s",
                 hint="give it more time, or see 'stack-composer telemetry doctor'",
             )
         try:
-            self._unwritten = 0
+            if self._stopping:
+                return ""
             self.take(last=True)
+            if self._stopping:
+                return ""
             place = self._outputs.flush() if self._outputs else self.config.directory
-            if self._unwritten:
+            # Those too that the thread could not write since the last flush.
+            unwritten, self._unwritten = self._unwritten, 0
+            if unwritten:
                 raise StoreError(
-                    f"flush: {self._unwritten} records could not be written",
+                    f"flush: {unwritten} records could not be written",
                     hint="run 'stack-composer telemetry doctor'; it says why",
                 )
             return place
         finally:
-            self.turnstile.leave()
+            self._leave()
 
     def stop(self, timeout_s: float) -> None:
-        """Take the last turn and end the thread; what comes later is not recorded."""
-        recorder.stop()
+        """Take the last turn and end the thread, within ``timeout_s`` seconds.
+
+        What is recorded from now on stays in the buffers, for the next pipeline.
+        """
+        until_ns = effects.monotonic_ns() + int(timeout_s * 1e9)
         self._stopping = True
-        self._wake.set()
+        self._bell.ring()
+        if self.turnstile.is_inside():
+            # A signal's handler or a callback, in the middle of a turn: that one ends it.
+            self._finish_late = True
+            return
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout_s)
-        if not self.turnstile.enter(timeout_s):
+        left_s = (until_ns - effects.monotonic_ns()) / 1e9
+        if not self.turnstile.enter(max(left_s, _LAST_WAIT_S)):
             return  # The thread is stuck in the operating system; leave it alone.
         try:
             self._finish()
@@ -231,18 +269,22 @@ class Pipeline:
             if not _anything():
                 return
             self._outputs = self.make_outputs()
-        self._take_spans(self._outputs)
-        self._take_logs(self._outputs)
-        self._take_metrics(self._outputs, due=self._metrics_due.now() or last)
+        outputs = self._outputs
+        self._take_spans(outputs)
+        self._take_logs(outputs)
+        if self._outputs is outputs:
+            self._take_metrics(outputs, due=self._metrics_due.now() or last)
+        if self._outputs is not outputs and not self._stopping:
+            self.take(last=last)  # Another thread has followed the configuration meanwhile.
 
     def _take_spans(self, outputs: Outputs) -> None:
-        for some in self._chunks(recorder.spans):
+        for some in self._chunks(recorder.spans, outputs):
             ids.identify_all(some)
             self._write("traces", some, outputs.spans.encode_spans)
             spans.release(some)
 
     def _take_logs(self, outputs: Outputs) -> None:
-        for some in self._chunks(recorder.logs):
+        for some in self._chunks(recorder.logs, outputs):
             ids.identify_all([r.span for r in some if isinstance(r.span, Span)])
             self._write("logs", some, outputs.logs.encode_logs)
 
@@ -250,12 +292,12 @@ class Pipeline:
         instruments = _instruments()
         if instruments is not None:
             instruments.drain()
-            for some in self._chunks(recorder.measurements):
+            for some in self._chunks(recorder.measurements, outputs):
                 self._write("metrics", instruments.measured(some), outputs.metrics.encode_metrics)
-            if due:
+            if due and self._outputs is outputs:
                 collected = instruments.collect(effects.wall_ns())
                 self._write("metrics", collected, outputs.metrics.encode_metrics)
-        if due:
+        if due and self._outputs is outputs:
             self.tell_health(outputs)
 
     def tell_health(self, outputs: Outputs) -> None:
@@ -265,13 +307,15 @@ class Pipeline:
         if metrics and self._write("metrics", metrics, outputs.metrics.encode_metrics):
             health.tell(counts)
 
-    def _chunks(self, buffer: list[Any]) -> Iterator[list[Any]]:
+    def _chunks(self, buffer: list[Any], outputs: Outputs) -> Iterator[list[Any]]:
         """Take what the buffer holds now, a chunk at a time; others go in between.
 
-        What comes meanwhile is left for the next turn, so a turn always ends.
+        What comes meanwhile is left for the next turn, so a turn always ends. It ends
+        at once when one of those others has closed the outputs, for what is left then
+        belongs to the next ones.
         """
         left = len(buffer)
-        while left > 0:
+        while left > 0 and self._outputs is outputs:
             some = recorder.take(buffer, min(left, CHUNK_RECORDS))
             if not some:
                 return
@@ -312,6 +356,30 @@ class Pipeline:
                 if self._on_internal_error is not None:
                     self._on_internal_error(error)
         return taken
+
+
+class _Bell:
+    """Wakes the thread.
+
+    No ``Event``, which has a lock inside: a record made by a signal's handler while
+    this very thread rings, or waits, would never get it.
+    """
+
+    def __init__(self) -> None:
+        self._silence = threading.Lock()
+        self._silence.acquire()
+
+    def ring(self) -> None:
+        """End one wait, the next one if nobody waits now."""
+        if self._silence.locked():
+            try:  # noqa: SIM105 - contextlib costs a small program too much
+                self._silence.release()
+            except RuntimeError:
+                pass  # Another thread has rung at this moment.
+
+    def wait(self, timeout_s: float) -> None:
+        """Wait until it rings, or for ``timeout_s`` seconds."""
+        self._silence.acquire(timeout=timeout_s)
 
 
 class _Due:

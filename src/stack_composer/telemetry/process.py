@@ -1,6 +1,9 @@
 """The pipeline of this process: when it starts, ends, forks and is configured anew.
 
 - The first record starts it; ``atexit`` takes the last turn on the main thread.
+- No record waits for another thread that starts or exchanges the pipeline: it is in
+  its buffer meanwhile. The same holds for what a signal's handler records while its
+  own thread does so.
 - ``fork`` passes the turnstile first, so no lock of ours or of a library is held in
   the child. The child drops what it inherited, since the parent writes that, and
   starts a pipeline of its own with its first record.
@@ -8,16 +11,17 @@
 
 from __future__ import annotations
 
-import atexit
 import os
 import sys
 import threading
 
 from stack_composer.telemetry import config as configuration
 from stack_composer.telemetry import health
+from stack_composer.telemetry.errors import TelemetryError
 from stack_composer.telemetry.pipeline import Pipeline
 from stack_composer.telemetry.record import ids, recorder
-from stack_composer.telemetry.record.span import OffSpan
+from stack_composer.telemetry.record import span as spans
+from stack_composer.telemetry.record.span import OffSpan, Span
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,7 +34,9 @@ FORK_WAIT_S = 1.0
 """A fork waits this long for the end of a chunk. Not for ever: a writer stuck in a
 dead network folder must not hang the application."""
 
-lock = threading.Lock()
+lock = threading.RLock()
+"""Held by whoever changes what follows; reentrant, for signals' handlers."""
+starting = False
 running: Pipeline | None = None
 options: dict[str, Any] = {}
 on_internal_error: Callable[[Exception], None] | None = None
@@ -39,45 +45,71 @@ make_pipeline: Callable[..., Pipeline] = Pipeline
 """What makes a pipeline; ``capture`` exchanges it."""
 
 
-def start() -> None:
-    """Read the configuration and start the pipeline, once; never raises."""
-    global running
-    with lock:
-        if running is None and not stopped:
-            try:
-                config = configuration.load_config(options)
-                running = make_pipeline(config, options, on_internal_error)
-            except Exception:
-                # No usable configuration: record nothing, since what may be written
-                # where is unknown; 'config check' tells the user what is wrong.
-                recorder.fault("config")
-                _silence()
-                return
-        if running is not None:
-            running.start()
-            _hear(heard=recorder.emptied)
+def start(timeout_s: float = 0.0) -> None:
+    """Read the configuration and start the pipeline, once; never raises.
+
+    Waits ``timeout_s`` for another thread that is at it.
+    """
+    global running, starting
+    if not lock.acquire(timeout=timeout_s):
+        return
+    try:
+        if starting or stopped:
+            return
+        starting = True
+        if running is None:
+            running = make_pipeline(configuration.load_config(options), options, on_internal_error)
+        _begin(running)
+    except Exception:
+        # No usable configuration: record nothing, since what may be written where is
+        # unknown; 'config check' tells the user what is wrong.
+        recorder.fault("config")
+        _silence()
+    finally:
+        starting = False
+        lock.release()
 
 
-def configure(new_options: dict[str, Any], on_error: Callable[[Exception], None] | None) -> None:
-    """Check the options, end the running pipeline and begin one that uses them."""
+def configure(
+    new_options: dict[str, Any],
+    on_error: Callable[[Exception], None] | None,
+    prepare: Callable[[], None] | None = None,
+) -> None:
+    """Check the options, end the running pipeline and begin one that uses them.
+
+    ``prepare`` is called in between; if it raises, nothing has changed either.
+    """
     global running, options, on_internal_error, stopped
     config = configuration.load_config(new_options)
+    if prepare is not None:
+        prepare()
     with lock:
         old, running = running, None
-        if old is not None:
-            old.stop(10.0)
-        options, on_internal_error, stopped = new_options, on_error, False
-        running = make_pipeline(config, options, on_internal_error)
-        running.start()
-        _hear(heard=recorder.emptied)
+        try:
+            if old is not None:
+                old.stop(10.0)
+        finally:
+            options, on_internal_error, stopped = new_options, on_error, False
+            running = make_pipeline(config, options, on_internal_error)
+            _begin(running)
+
+
+def _begin(pipeline: Pipeline) -> None:
+    pipeline.start()
+    _hear(heard=recorder.emptied)
+    _end_with_worker()
 
 
 def flush(timeout_s: float) -> str:
     """See ``api.flush``."""
-    start()
-    if running is None:
-        return configuration.load_config(options).directory
-    return running.flush(timeout_s)
+    place = ""
+    while not place:
+        start(timeout_s)
+        pipeline = running
+        if pipeline is None:
+            return configuration.load_config(options).directory
+        place = pipeline.flush(timeout_s)
+    return place
 
 
 def shutdown(timeout_s: float) -> None:
@@ -86,9 +118,37 @@ def shutdown(timeout_s: float) -> None:
     with lock:
         old, running = running, None
         stopped = True
-        if old is not None:
-            old.stop(timeout_s)
-        _silence()
+        recorder.stop()
+        try:
+            if old is not None:
+                old.stop(timeout_s)
+        finally:
+            _silence()
+
+
+_worker_pid = 0
+
+
+def _end_with_worker() -> None:
+    """Have a worker process of ``multiprocessing`` write what is left when it ends.
+
+    It ends with ``os._exit``, which passes ``atexit`` by, but has a list of its own.
+    """
+    global _worker_pid
+    util = sys.modules.get("multiprocessing.util")
+    if util is None or _worker_pid == os.getpid():
+        return
+    if sys.modules["multiprocessing.process"].parent_process() is not None:
+        _worker_pid = os.getpid()
+        # After whatever else ends there, and may record.
+        util.Finalize(None, _flush_worker, exitpriority=-1_000)
+
+
+def _flush_worker() -> None:
+    try:
+        flush(10.0)
+    except TelemetryError:
+        recorder.fault("worker_end")
 
 
 def _silence() -> None:
@@ -106,23 +166,33 @@ def _hear(*, heard: bool) -> None:
         instruments.hear(heard=heard)
 
 
-_held: list[Turnstile] = []
+_held: dict[int, Turnstile] = {}
+"""By thread, since several may fork at once."""
 
 
 def _before_fork() -> None:
-    if running is not None and running.turnstile.enter(FORK_WAIT_S):
-        _held.append(running.turnstile)
+    # So that parent and child agree on the ids of what is open now.
+    at: Any = spans._get()
+    at = at.parent if type(at) is spans.Attached else at
+    while isinstance(at, Span) and not isinstance(at, OffSpan):
+        ids.identify(at)
+        at = at.parent
+    pipeline = running
+    if pipeline is not None and pipeline.turnstile.enter(FORK_WAIT_S):
+        _held[threading.get_ident()] = pipeline.turnstile
 
 
 def _after_fork_in_parent() -> None:
-    while _held:
-        _held.pop().leave()
+    held = _held.pop(threading.get_ident(), None)
+    if held is not None:
+        held.leave()
 
 
 def _after_fork_in_child() -> None:
-    global running, lock
+    global running, lock, starting
     _held.clear()
-    lock = threading.Lock()
+    lock = threading.RLock()
+    starting = False
     ids.renew_lock_after_fork()
     recorder.reset_after_fork()
     health.forget()
@@ -136,7 +206,6 @@ def _after_fork_in_child() -> None:
     recorder.span_class = None
 
 
-atexit.register(shutdown, 10.0)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(
         before=_before_fork,

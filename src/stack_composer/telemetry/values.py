@@ -7,6 +7,7 @@ it was passed. Never raises: a value whose own code fails is replaced by a note.
 from __future__ import annotations
 
 from gc import is_tracked
+from itertools import islice
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,6 +20,9 @@ DEPTH_MAX = 8
 """Containers nested deeper are replaced by a note; OTLP sets no bound, readers do."""
 ITEMS_MAX = 1_024
 """Items of one container; the rest is cut."""
+VALUES_MAX = 16_384
+"""Items of one value in all, at every depth: a list that holds itself thirty times
+would otherwise have more of them than any memory."""
 TEXT_CHARS_MAX = 1 << 20
 """Characters of one text; the guard refuses to judge far shorter ones anyway."""
 
@@ -26,6 +30,8 @@ UNPRINTABLE = "[unprintable]"
 """Stands for a value whose own code raised."""
 TOO_DEEP = "[nested too deep]"
 """Stands for a container below ``DEPTH_MAX``, which includes one that holds itself."""
+TOO_MANY = "[too many values]"
+"""Stands for what comes after ``VALUES_MAX`` items."""
 
 _ATOMS = frozenset({str, int, float, bool, bytes, type(None)})
 
@@ -59,70 +65,95 @@ def text_keys(attributes: dict[Any, Any]) -> dict[str, Any]:
     return {plain_key(key): value for key, value in attributes.items()}
 
 
-def plain(value: object, depth: int = 0) -> AnyValue:
+def plain(value: object) -> AnyValue:
     """Give the AnyValue nearest to ``value``; of an unknown type, its ``str``.
 
-    Bounds: ``DEPTH_MAX``, ``ITEMS_MAX`` and ``TEXT_CHARS_MAX``; what is beyond is
-    cut or replaced by a note in square brackets.
+    Bounds: ``DEPTH_MAX``, ``ITEMS_MAX``, ``VALUES_MAX`` and ``TEXT_CHARS_MAX``; what
+    is beyond is cut or replaced by a note in square brackets.
     """
-    try:
-        return _plain(value, depth)
-    except Exception:
-        # The value's own __str__, __iter__ or keys() failed; recording must not.
-        return UNPRINTABLE
+    return _Walk().plain(value, 0)
 
 
-def _plain(value: object, depth: int) -> AnyValue:  # noqa: PLR0911 - one answer a type
-    kind = type(value)
-    if kind is str:
-        return text if len(text := str(value)) <= TEXT_CHARS_MAX else text[:TEXT_CHARS_MAX]
-    if kind in _ATOMS:
-        return value  # type: ignore[return-value]  # an atom, as just tested
-    if isinstance(value, str):
-        # Not str(value): an enum that is also a str would give its member's name.
-        return str.__str__(value)[:TEXT_CHARS_MAX]
-    if isinstance(value, bool | int):
-        return int.__int__(value)
-    if isinstance(value, float):
-        return float.__float__(value)
-    if isinstance(value, bytes | bytearray | memoryview):
-        return bytes(value)
-    if isinstance(value, dict) or hasattr(value, "keys"):
-        return _plain_mapping(value, depth)
-    if isinstance(value, list | tuple | set | frozenset):
-        return _plain_items(value, depth)
-    return _plain_object(value)
+class _Walk:
+    """One value's way through all that it holds, with what may still come."""
 
+    __slots__ = ("left",)
 
-def _plain_mapping(value: Any, depth: int) -> AnyValue:
-    if depth >= DEPTH_MAX:
-        return TOO_DEEP
-    keys = list(value.keys())[:ITEMS_MAX]
-    return {plain_key(key): plain(value[key], depth + 1) for key in keys}
+    def __init__(self) -> None:
+        self.left = VALUES_MAX
 
+    def plain(self, value: object, depth: int) -> AnyValue:
+        try:
+            return self._plain(value, depth)
+        except Exception:
+            # The value's own __str__, __iter__ or keys() failed; recording must not.
+            return UNPRINTABLE
 
-def _plain_items(value: Any, depth: int) -> AnyValue:
-    if depth >= DEPTH_MAX:
-        return TOO_DEEP
-    return [plain(item, depth + 1) for item in list(value)[:ITEMS_MAX]]
+    def _plain(self, value: object, depth: int) -> AnyValue:  # noqa: PLR0911 - one answer a type
+        kind = type(value)
+        if kind is str:
+            return text if len(text := str(value)) <= TEXT_CHARS_MAX else text[:TEXT_CHARS_MAX]
+        if kind in _ATOMS:
+            return value  # type: ignore[return-value]  # an atom, as just tested
+        if isinstance(value, str):
+            # Not str(value): an enum that is also a str would give its member's name.
+            return str.__str__(value)[:TEXT_CHARS_MAX]
+        if isinstance(value, bool | int):
+            return int.__int__(value)
+        if isinstance(value, float):
+            return float.__float__(value)
+        if isinstance(value, bytes | bytearray | memoryview):
+            return bytes(value)
+        if isinstance(value, dict) or hasattr(value, "keys"):
+            return self._mapping(value, depth)
+        if isinstance(value, list | tuple | set | frozenset):
+            return self._items(value, depth)
+        return self._object(value)
 
+    def _mapping(self, value: Any, depth: int) -> AnyValue:
+        if depth >= DEPTH_MAX:
+            return TOO_DEEP
+        found: dict[str, AnyValue] = {}
+        for key in islice(value.keys(), ITEMS_MAX):
+            if self._is_over():
+                break
+            found[plain_key(key)] = self.plain(value[key], depth + 1)
+        return found
 
-def _plain_object(value: object) -> AnyValue:
-    if isinstance(value, type):
-        return f"{value.__module__}.{value.__qualname__}"
-    item = getattr(value, "item", None)
-    if item is not None and getattr(value, "shape", None) == ():
-        return _plain(item(), DEPTH_MAX)  # a numpy scalar
-    return str(value)[:TEXT_CHARS_MAX]
+    def _items(self, value: Any, depth: int) -> AnyValue:
+        if depth >= DEPTH_MAX:
+            return TOO_DEEP
+        found: list[AnyValue] = []
+        for item in islice(value, ITEMS_MAX):
+            if self._is_over():
+                found.append(TOO_MANY)
+                break
+            found.append(self.plain(item, depth + 1))
+        return found
+
+    def _is_over(self) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+    def _object(self, value: object) -> AnyValue:
+        if isinstance(value, type):
+            return f"{value.__module__}.{value.__qualname__}"
+        item = getattr(value, "item", None)
+        if item is not None and getattr(value, "shape", None) == ():
+            return self._plain(item(), DEPTH_MAX)  # a numpy scalar
+        return exact(str(value))[:TEXT_CHARS_MAX]
 
 
 def plain_key(key: object) -> str:
     """Give the text of an attribute key; a key that is no string is turned into one."""
     if type(key) is str:
         return key
-    if isinstance(key, str):
-        return str.__str__(key)
     try:
-        return str(key)
+        return exact(key if isinstance(key, str) else str(key))
     except Exception:
         return UNPRINTABLE
+
+
+def exact(text: str) -> str:
+    """Give ``text`` as a ``str`` of no subclass, whose methods could lie to the guard."""
+    return text if type(text) is str else str.__str__(text)

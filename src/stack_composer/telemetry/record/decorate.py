@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 def decorate(pattern: Span, function: Callable[..., Any]) -> Callable[..., Any]:
     """Wrap ``function``; ``pattern`` itself is never started."""
+    if isinstance(function, staticmethod | classmethod):
+        return type(function)(decorate(pattern, function.__func__))
     if inspect.iscoroutinefunction(function):
         return _around_coroutine(pattern, function)
     if inspect.isasyncgenfunction(function):

@@ -10,6 +10,7 @@ from stack_composer.telemetry.values import UNPRINTABLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from types import TracebackType
     from typing import Any
 
 STACK_FRAMES_MAX = 64
@@ -49,6 +50,21 @@ def stack_trace(error: BaseException) -> str:
     import traceback
 
     try:
-        return "".join(traceback.format_exception(error, limit=-STACK_FRAMES_MAX))
+        innermost = _innermost(error.__traceback__)
+        lines = traceback.format_exception(type(error), error, innermost, limit=-STACK_FRAMES_MAX)
+        return "".join(lines)
     except Exception:
         return UNPRINTABLE
+
+
+def _innermost(trace: TracebackType | None) -> TracebackType | None:
+    """Skip the outer frames, which ``traceback`` would look up before it drops them.
+
+    An error that leaves a thousand nested spans would take it seconds.
+    """
+    ahead = trace
+    for _ in range(STACK_FRAMES_MAX):
+        ahead = ahead.tb_next if ahead is not None else None
+    while ahead is not None and trace is not None:
+        ahead, trace = ahead.tb_next, trace.tb_next
+    return trace

@@ -30,6 +30,8 @@ class GenerationSpan(Span):
     __slots__ = ()
 
     def __enter__(self) -> Self:
+        if self.start_ns:
+            return self._enter_again()
         if recorder.span_class is not Span:
             from stack_composer.telemetry.record.sampling import decide
 

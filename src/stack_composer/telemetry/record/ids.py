@@ -9,7 +9,7 @@ and the caller pays nothing. Both sides may want the id of the same span at once
 from __future__ import annotations
 
 import os
-from threading import Lock
+from threading import RLock
 
 from stack_composer.telemetry.model import RemoteParent, SpanDetails, SpanRecord
 
@@ -17,7 +17,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-_lock = Lock()
+_lock = RLock()
+"""Reentrant: a signal handler or a ``__del__`` may come here while this thread has it."""
 trace_states = False
 """Whether a parent with a trace state was ever seen; else the writer need not look."""
 _LOCKED_SPANS = 64
@@ -27,7 +28,7 @@ _LOCKED_SPANS = 64
 def renew_lock_after_fork() -> None:
     """Replace the lock, which another thread may have held when the process forked."""
     global _lock
-    _lock = Lock()
+    _lock = RLock()
 
 
 def new_trace_id() -> str:
@@ -44,10 +45,12 @@ def identify(span: SpanRecord) -> tuple[str, str]:
     """Give ``span`` its ids if it has none; return (trace id, span id)."""
     with _lock:
         trace_id = span.trace_id or _trace_of(span)
-        span_id = span.span_id
-        if span_id is None:
-            span_id = span.span_id = new_span_id()
-        return trace_id, span_id
+        if span.span_id is None:
+            drawn = new_span_id()
+            # Looked at again: what came in between, on this thread, may have given one.
+            if span.span_id is None:
+                span.span_id = drawn
+        return trace_id, span.span_id
 
 
 def origin_of(span: SpanRecord) -> RemoteParent | None:
@@ -81,7 +84,9 @@ def _identify_some(spans: Iterable[SpanRecord], drawn: str) -> None:
                 span.trace_id = drawn[at + 16 : at + 48]
         else:
             if parent.span_id is None:
-                parent.span_id = new_span_id()
+                drawn_late = new_span_id()
+                if parent.span_id is None:  # as in identify
+                    parent.span_id = drawn_late
             if span.trace_id is None:
                 span.trace_id = parent.trace_id or _trace_of(span)
         at += 48
@@ -105,6 +110,8 @@ def _trace_of(span: SpanRecord) -> str:
         chain.append(at)
         at = at.parent
     trace_id: str = new_trace_id() if at is None else at.trace_id  # type: ignore[attr-defined]
+    if chain and chain[-1].trace_id is not None:
+        trace_id = chain[-1].trace_id  # as in identify
     for member in chain:
         member.trace_id = trace_id
     return trace_id

@@ -8,13 +8,13 @@ costs. The writer takes the lists on each of its turns (at the latest after
 
 from __future__ import annotations
 
-from threading import Lock
+from threading import RLock
 from time import time_ns
 
 from stack_composer.telemetry.model import Metric, NumberPoint, Scope
 from stack_composer.telemetry.record import recorder
 from stack_composer.telemetry.record.aggregate import GaugeSeries, HistogramSeries, SumSeries
-from stack_composer.telemetry.values import copy_attributes, plain_key, text_keys
+from stack_composer.telemetry.values import copy_attributes, plain, plain_key, text_keys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,8 +32,10 @@ _SLICE = 65_536
 """Values added up at a time, so that the interpreter is not held for long."""
 
 NATIVE = Scope()
+_HASHABLE = frozenset({str, int, float, bool, bytes, type(None)})
 _OVERFLOW = {"otel.metric.overflow": True}
-_lock = Lock()
+_lock = RLock()
+"""Reentrant: a signal handler or a ``__del__`` may come here while this thread has it."""
 _instruments: dict[tuple[Any, ...], Instrument] = {}
 _bound: dict[tuple[Any, ...], Bound] = {}
 
@@ -55,7 +57,11 @@ class Instrument:
 
     def add(self, attributes: Mapping[str, Any] | None, values: list[Any]) -> None:
         """Add measured values up; the writer's thread only."""
-        refused = self.series(attributes).add(values)
+        try:
+            refused = self.series(attributes).add(values)
+        except Exception:
+            # An amount's own arithmetic failed; the others of the turn must not go with it.
+            refused = len(values)
         if refused:
             recorder.drop("metrics", "invalid_value", refused)
 
@@ -123,6 +129,18 @@ class Bound:
         self.values: list[Any] = []
         self.hear(heard=recorder.emptied)
 
+    def begin(self, value: float) -> None:
+        """Take the first value of a forked child: it starts the child's writer."""
+        self.values.append(value)
+        self.hear(heard=recorder.emptied)
+        recorder.begin()
+
+    def begin_anew(self) -> None:
+        """Forget what was measured, in a forked child, which has no writer yet."""
+        self.values.clear()
+        if recorder.emptied:
+            setattr(self, self.verb, self.begin)
+
     def hear(self, *, heard: bool) -> None:
         """Keep what is measured from now on, or forget it."""
         setattr(self, self.verb, self.values.append if heard else _ignore)
@@ -175,7 +193,7 @@ def bind(
         if found is None:
             found = kind(instrument, copied)
             if len(_bound) < INSTRUMENTS_MAX:
-                _bound[key] = found
+                found = _bound.setdefault(key, found)
             else:
                 # Not registered, so nobody would empty it.
                 found.hear(heard=False)
@@ -201,7 +219,7 @@ def get_instrument(
         if found is None:
             found = sort(kind, name, unit, description, scope)
             if len(_instruments) < INSTRUMENTS_MAX:
-                _instruments[key] = found
+                found = _instruments.setdefault(key, found)
             else:
                 recorder.drop("metrics", "too_many_instruments")
     return found
@@ -235,9 +253,9 @@ def hear(*, heard: bool) -> None:
 def forget_after_fork() -> None:
     """Start anew in a child: what the parent measured, the parent writes."""
     global _lock
-    _lock = Lock()
+    _lock = RLock()
     for one in _bound.values():
-        one.values.clear()
+        one.begin_anew()
     for instrument in _instruments.values():
         instrument._series.clear()
 
@@ -251,9 +269,11 @@ def series_key(attributes: Mapping[str, Any] | None) -> Any:
 
 
 def _hashable(value: Any) -> Any:
-    if isinstance(value, list | dict):
-        return repr(value)
-    return value
+    if type(value) in _HASHABLE:
+        return value
+    # A list or mapping; or what the garbage collector does not track, so that nobody
+    # has looked at it, such as a bytearray.
+    return repr(plain(value))
 
 
 def _ignore(value: float) -> None:
@@ -277,9 +297,13 @@ def measured(entries: list[tuple[Any, ...]]) -> list[Metric]:
         if isinstance(name, Metric):
             whole.append(name)
             continue
+        if type(value) is not float and type(value) is not int:
+            value = plain(value)  # noqa: PLW2901 - a subclass, or a numpy scalar
         if not isinstance(value, int | float):
             recorder.drop("metrics", "invalid_value")
             continue
+        if attributes:
+            attributes = text_keys(attributes)  # noqa: PLW2901
         text = plain_key(name)
         metric = found.get(text)
         if metric is None:

@@ -8,6 +8,7 @@ from stack_composer.telemetry.model import LogRecord, Scope
 from stack_composer.telemetry.record import recorder
 from stack_composer.telemetry.record.exceptions import exception_attributes
 from stack_composer.telemetry.record.log import append, current_span, from_logging
+from stack_composer.telemetry.record.span import moment
 from stack_composer.telemetry.values import UNPRINTABLE, plain, plain_key
 
 TYPE_CHECKING = False
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _scopes: dict[str, Scope] = {}
 _SCOPES_MAX = 1_000
+_OVERFLOW = Scope("stack_composer.telemetry.overflow")
+"""Of the loggers beyond those: a program may make one a request, each with its name."""
 
 
 class LoggingHandler(logging.Handler):
@@ -37,9 +40,9 @@ class LoggingHandler(logging.Handler):
 
 def _convert(record: logging.LogRecord) -> LogRecord:
     return LogRecord(
-        int(record.created * 1e9),
+        moment(record.created * 1e9),
         from_logging(record.levelno),
-        record.levelname,
+        plain_key(record.levelname),
         _message(record),
         _attributes(record),
         current_span(),
@@ -74,7 +77,7 @@ def _attributes(record: logging.LogRecord) -> dict[str, Any]:
 def _scope(name: str) -> Scope:
     scope = _scopes.get(name)
     if scope is None:
-        scope = Scope(name)
-        if len(_scopes) < _SCOPES_MAX:
-            _scopes[name] = scope
+        if len(_scopes) >= _SCOPES_MAX:
+            return _OVERFLOW
+        scope = _scopes[name] = Scope(plain_key(name))
     return scope

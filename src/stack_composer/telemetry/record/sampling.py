@@ -49,6 +49,8 @@ class DrawnSpan(Span):
     __slots__ = ()
 
     def __enter__(self) -> Self:
+        if self.start_ns:
+            return self._enter_again()
         value = spans.current.get()
         parent = value
         if type(value) is Attached:

@@ -75,10 +75,12 @@ class Span(SpanRecord):
 
     __slots__ = ("_base", "_token")
     sampled = True
-    _token: Token[Any] | None
+    _token: Token[Any] | _Again | None
     _base: Attached | None
 
     def __enter__(self) -> Self:
+        if self.start_ns:
+            return self._enter_again()
         parent = _get()
         if parent is not None and not parent.sampled:
             parent = self._join(parent)
@@ -94,12 +96,13 @@ class Span(SpanRecord):
         trace: TracebackType | None,
     ) -> None:
         end_ns = time_ns()
-        try:  # noqa: SIM105 - suppress() costs as much as the rest of this method
+        try:
             _reset(self._token)  # type: ignore[arg-type]  # None raises, and is caught
         except (ValueError, RuntimeError, AttributeError, TypeError):
             # Entered in another task or thread, left twice, or never entered: what
             # is current here is not ours to change.
-            pass
+            if self._leave_again():
+                return
         # A token is one more object for the collector to look at while the span waits.
         self._token = None
         if kind is not None:
@@ -145,6 +148,23 @@ class Span(SpanRecord):
             kind = recorder.span_class or FirstSpan
         span: Self = make(kind, self.name, dict(self.attributes) if self.attributes else None)
         return span
+
+    def _enter_again(self) -> Self:
+        """Do nothing: a span is used once, and its outermost block is what it times.
+
+        As its own ancestor it would send whoever looks for its root round for ever.
+        """
+        recorder.drop("traces", "span_reused")
+        self._token = _Again(getattr(self, "_token", None))
+        return self
+
+    def _leave_again(self) -> bool:
+        """Undo ``_enter_again``; False if the block that ends is the outermost."""
+        token = getattr(self, "_token", None)
+        if type(token) is not _Again:
+            return False
+        self._token = token.outer
+        return True
 
     def _join(self, current_value: Any) -> SpanRecord | RemoteParent | None:
         """Find the parent in what is current; turn quiet below an unsampled one."""
@@ -304,6 +324,15 @@ class Span(SpanRecord):
             details.status_message = describe(error)
 
 
+class _Again:
+    """Stands for the token of a span that was entered once more; keeps the one before."""
+
+    __slots__ = ("outer",)
+
+    def __init__(self, outer: Token[Any] | _Again | None) -> None:
+        self.outer = outer
+
+
 class QuietSpan(Span):
     """A span below an unsampled parent, or one that lost the draw: never recorded."""
 
@@ -311,6 +340,8 @@ class QuietSpan(Span):
     sampled = False
 
     def __exit__(self, *_: object) -> None:
+        if self._leave_again():
+            return
         self.leave()
         self.end_ns = 1
         _let_go(self)

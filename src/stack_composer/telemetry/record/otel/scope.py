@@ -7,7 +7,7 @@ otherwise fill the memory with classes and scopes.
 from __future__ import annotations
 
 import os
-from threading import Lock
+from threading import RLock
 
 from stack_composer.telemetry.model import Scope
 from stack_composer.telemetry.record.instruments import series_key
@@ -23,7 +23,8 @@ SCOPES_MAX = 1_000
 
 OVERFLOW = Scope("stack_composer.telemetry.overflow")
 
-_lock = Lock()
+_lock = RLock()
+"""Reentrant: a signal handler or a ``__del__`` may come here while this thread has it."""
 _scopes: dict[tuple[Any, ...], Scope] = {}
 
 
@@ -42,13 +43,13 @@ def scope_of(
         if found is None:
             if len(_scopes) >= SCOPES_MAX:
                 return OVERFLOW
-            found = _scopes[key] = Scope(texts[0], texts[1], copied, texts[2])
+            found = _scopes.setdefault(key, Scope(texts[0], texts[1], copied, texts[2]))
     return found
 
 
 def _renew_lock_after_fork() -> None:
     global _lock
-    _lock = Lock()
+    _lock = RLock()
 
 
 if hasattr(os, "register_at_fork"):
