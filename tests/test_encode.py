@@ -240,7 +240,7 @@ def test_the_sketch_beside_a_line_equals_the_sketch_of_the_line() -> None:
 def test_a_batch_that_fails_leaves_nothing_behind_in_the_next_sketch() -> None:
     made = encoder()
     good = make_span("good", {"a": "b"})
-    with pytest.raises(AttributeError):
+    with pytest.raises(TypeError):
         made.encode_spans([good, make_span("bad", {3: "no text"})])  # type: ignore[dict-item]
     _, sketch = made.encode_spans([good])
     assert sketch.spans["good"].count == 1

@@ -89,6 +89,8 @@ class Guard:
         """Judge an attribute key. A secret in the key itself is masked in ``text``."""
         verdict = self._keys.get(key)
         if verdict is None:
+            if type(key) is not str or len(key) > KEY_CHARS_MAX:
+                return self._judge_key(key)  # not kept: as long as it likes
             if len(self._keys) >= _KEYS_MAX:
                 self._keys.clear()
             verdict = self._keys[key] = self._judge_key(key)

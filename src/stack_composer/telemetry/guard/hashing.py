@@ -140,7 +140,8 @@ def _place(aside: str, path: str) -> None:
 
 def _read_salt(path: str) -> bytes:
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-    descriptor = os.open(path, flags)
+    # Without O_NONBLOCK a named pipe in its place would never let go of its reader.
+    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
     try:
         _check_private(descriptor, path)
         salt = os.read(descriptor, SALT_BYTES + 1)

@@ -28,7 +28,7 @@ from stack_composer.telemetry.model import (
 )
 from stack_composer.telemetry.store.doubles import HOLE, Doubles
 from stack_composer.telemetry.store.sketch import Histogram, Sketch, labels_of
-from stack_composer.telemetry.values import plain
+from stack_composer.telemetry.values import exact, plain
 
 try:
     from _json import encode_basestring as _quote_c
@@ -78,7 +78,12 @@ def quote(text: str) -> str:
 
 
 def whole(text: str) -> str:
-    """Give ``text`` with each lone surrogate replaced, so that it encodes to UTF-8."""
+    """Give ``text`` with each lone surrogate replaced, so that it encodes to UTF-8.
+
+    And as no subclass: the guard goes by what a text's methods say, and those of a
+    subclass may say something else than what is written.
+    """
+    text = exact(text)
     if text.isascii():
         return text
     try:
@@ -233,6 +238,7 @@ class Encoder:
             piece += f'"schemaUrl":{self._text(scope.schema_url)},'
         # The scope is kept beside its piece, so that its id stays taken.
         self._scopes[id(scope)] = (scope, piece)
+        self._remembered += _weight(piece)
         return piece
 
     # -- spans -------------------------------------------------------------------
@@ -450,7 +456,7 @@ class Encoder:
             known = ",".join(pieces), labels_of(judged)
             if memorable and judged == attributes:
                 self._label_sets[key] = known
-                self._remembered += 1
+                self._remembered += _weight(known[0])
         return known
 
     def _judged(self, attributes: Mapping[str, Any]) -> dict[str, Any]:
@@ -534,7 +540,7 @@ class Encoder:
         number = self._written_keys[verdict.text] = self._written_keys.get(verdict.text, 0) + 1
         text = verdict.text if number == 1 else f"{verdict.text}#{number}"
         found = self._keys[key] = _Key(verdict, text)
-        self._remembered += 1
+        self._remembered += _weight(key)
         return found
 
     def _name(self, name: str) -> _Name:
@@ -542,7 +548,7 @@ class Encoder:
         found = _Name("[redacted:dropped]" if answer is DROPPED else answer)
         if answer == name:
             self._names[name] = found
-            self._remembered += 1
+            self._remembered += _weight(name)
         return found
 
     def _forget_if_full(self) -> None:
@@ -553,6 +559,11 @@ class Encoder:
             self._scopes.clear()
             self._label_sets.clear()
             self._remembered = 0
+
+
+def _weight(text: str) -> int:
+    """How many pieces a remembered text counts for; a long name fills the memory too."""
+    return 1 + len(text) // PIECE_CHARS_MAX
 
 
 def _untouch(names: list[_Name]) -> None:
