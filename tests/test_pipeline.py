@@ -172,3 +172,17 @@ def test_a_fault_of_ours_is_counted_and_shown_to_who_asks(
     assert [type(error) for error in seen] == [ZeroDivisionError]
     assert records.health(tmp_path, "dropped")["traces", "unencodable"] == 1
     assert records.health(tmp_path, "faults")["encode",] == 1
+
+
+def test_sealing_keeps_up_with_a_program_that_writes_all_the_time(tmp_path: Path) -> None:
+    """Bundles used to fill faster than the writer's idle moments came to seal them."""
+    telemetry.configure(tmp_path, bundle_bytes_max=2**19)
+    for _ in range(30):
+        for _ in range(2_000):
+            with telemetry.span("busy", k=1):
+                pass
+        telemetry.flush()
+    telemetry.shutdown()
+    assert len(list(tmp_path.glob("*.traces.jsonl.zst"))) > 20
+    assert len(list(tmp_path.glob("*.traces.jsonl"))) <= 1
+    assert len(records.spans(tmp_path)) == 60_000
