@@ -262,6 +262,48 @@ def test_a_signal_handler_may_record_while_its_thread_holds_a_lock_of_ours(
     assert [span["name"] for span in records.spans(folder)] == ["in the handler"]
 
 
+@pytest.mark.parametrize("lock", [ids, instruments], ids=lambda module: module.__name__)
+def test_a_handler_may_flush_though_its_thread_holds_a_lock_of_ours(
+    folder: Path, lock: Any
+) -> None:
+    release, held = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with lock._lock:
+            held.set()
+            release.wait(20)
+
+    holder = threading.Thread(target=hold)
+    telemetry.counter("bound").add(1)
+    with telemetry.span("written"):
+        pass
+    holder.start()
+    held.wait()
+    try:
+        assert ends_in_time(telemetry.flush)
+    finally:
+        release.set()
+        holder.join()
+    assert [span["name"] for span in records.spans(folder)] == ["written"]
+
+
+def test_a_flush_in_the_middle_of_configure_begins_no_second_pipeline(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = process.running
+    assert old is not None
+    stop = old.stop
+
+    def interrupted(timeout_s: float) -> None:
+        telemetry.flush()  # as the handler of a signal would
+        assert process.running is None
+        stop(timeout_s)
+
+    monkeypatch.setattr(old, "stop", interrupted)
+    telemetry.configure(folder)
+    assert process.running is not None
+
+
 def test_no_record_waits_for_a_thread_that_starts_or_configures(folder: Path) -> None:
     def record() -> None:
         with telemetry.span("meanwhile"):

@@ -37,6 +37,7 @@ dead network folder must not hang the application."""
 lock = threading.RLock()
 """Held by whoever changes what follows; reentrant, for signals' handlers."""
 starting = False
+"""Whether that is going on now; a handler that comes in between must not begin it too."""
 running: Pipeline | None = None
 options: dict[str, Any] = {}
 on_internal_error: Callable[[Exception], None] | None = None
@@ -79,11 +80,12 @@ def configure(
 
     ``prepare`` is called in between; if it raises, nothing has changed either.
     """
-    global running, options, on_internal_error, stopped
+    global running, options, on_internal_error, stopped, starting
     config = configuration.load_config(new_options)
     if prepare is not None:
         prepare()
     with lock:
+        starting = True
         old, running = running, None
         try:
             if old is not None:
@@ -92,6 +94,7 @@ def configure(
             options, on_internal_error, stopped = new_options, on_error, False
             running = make_pipeline(config, options, on_internal_error)
             _begin(running)
+            starting = False
 
 
 def _begin(pipeline: Pipeline) -> None:

@@ -21,6 +21,11 @@ _lock = RLock()
 """Reentrant: a signal handler or a ``__del__`` may come here while this thread has it."""
 trace_states = False
 """Whether a parent with a trace state was ever seen; else the writer need not look."""
+LOCK_WAIT_S = 0.05
+"""The writer waits this long for a lock of the recording side, and then does without.
+
+A signal's handler may flush while the thread that it interrupted holds the lock; then
+that thread waits for the writer, which must not wait for it in turn."""
 _LOCKED_SPANS = 64
 """Spans that get ids under one lock: a caller waits for some 10 microseconds at most."""
 
@@ -66,8 +71,12 @@ def identify_all(spans: list[SpanRecord]) -> None:
     for first in range(0, len(spans), _LOCKED_SPANS):
         some = spans[first : first + _LOCKED_SPANS]
         drawn = os.urandom(24 * len(some)).hex()
-        with _lock:
+        held = _lock.acquire(timeout=LOCK_WAIT_S)
+        try:
             _identify_some(some, drawn)
+        finally:
+            if held:
+                _lock.release()
     if trace_states:
         for span in spans:
             _inherit_trace_state(span)

@@ -14,6 +14,7 @@ from time import time_ns
 from stack_composer.telemetry.model import Metric, NumberPoint, Scope
 from stack_composer.telemetry.record import recorder
 from stack_composer.telemetry.record.aggregate import GaugeSeries, HistogramSeries, SumSeries
+from stack_composer.telemetry.record.ids import LOCK_WAIT_S
 from stack_composer.telemetry.values import copy_attributes, plain, plain_key, text_keys
 
 TYPE_CHECKING = False
@@ -228,26 +229,30 @@ def get_instrument(
 def collect(now_ns: int) -> list[Metric]:
     """Give every instrument's points since the last call; the writer's thread only."""
     drain()
-    with _lock:
-        instruments = list(_instruments.values())
+    instruments = _all_of(_instruments)
     return [m for i in instruments if (m := i.metric(now_ns)) is not None]
 
 
 def drain() -> None:
     """Empty the bound instruments' lists into their series."""
-    with _lock:
-        bound = list(_bound.values())
-    for one in bound:
+    for one in _all_of(_bound):
         if one.values:
             one.take()
 
 
 def hear(*, heard: bool) -> None:
     """Have all bound instruments keep what is measured, or forget it."""
-    with _lock:
-        bound = list(_bound.values())
-    for one in bound:
+    for one in _all_of(_bound):
         one.hear(heard=heard)
+
+
+def _all_of(registered: dict[Any, Any]) -> list[Any]:
+    held = _lock.acquire(timeout=LOCK_WAIT_S)
+    try:
+        return list(registered.values())
+    finally:
+        if held:
+            _lock.release()
 
 
 def forget_after_fork() -> None:
