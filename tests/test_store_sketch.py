@@ -466,3 +466,14 @@ def test_a_refused_line_counts_nothing(signal: str, line: bytes) -> None:
     with pytest.raises(LineRefusedError):
         one.add_line(signal, line)
     assert one == Sketch()
+
+
+def test_names_and_labels_of_any_length_take_bounded_room() -> None:
+    sketch = Sketch()
+    for at in range(50):
+        sketch.add_spans(f"{at}" + "x" * 60_000, [1], 0)
+        sketch.add_gauge("m", ((f"k{at}", "y" * 60_000),), [1.0], 1)
+        sketch.add_gauge("n" * 60_000 + f"{at}", (), [1.0], 1)
+    assert len(json.dumps(sketch.to_json())) < 10_000
+    assert sum(stats.count for stats in sketch.spans.values()) == 50
+    assert sum(series.points for series in sketch.metrics.values()) == 100

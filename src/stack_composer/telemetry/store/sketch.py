@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     """Metric name, kind ("gauge", "sum" or "histogram"), labels."""
 
 NAMES_MAX: Final = 2000
+NAME_CHARS_MAX: Final = 1024
+"""Longer names, and labels longer than this together, count under the overflow."""
 SERIES_MAX: Final = 2000
 STREAMS_MAX: Final = 256
 OVERFLOW_NAME: Final = "otel.overflow"
@@ -452,7 +454,8 @@ class Sketch:
     def _span(self, name: str) -> SpanStats:
         stats = self.spans.get(name)
         if stats is None:
-            if len(self.spans) >= NAMES_MAX and name != OVERFLOW_NAME:
+            room = len(self.spans) < NAMES_MAX and len(name) <= NAME_CHARS_MAX
+            if not room and name != OVERFLOW_NAME:
                 return self._span(OVERFLOW_NAME)
             stats = self.spans[name] = SpanStats()
         return stats
@@ -530,7 +533,9 @@ class Sketch:
         return series
 
     def _place(self, name: str, kind: str, labels: Labels) -> SeriesKey:
-        if len(self.metrics) < SERIES_MAX:
+        if len(name) > NAME_CHARS_MAX:
+            return (OVERFLOW_NAME, kind, OVERFLOW_LABELS)
+        if len(self.metrics) < SERIES_MAX and _chars(labels) <= NAME_CHARS_MAX:
             return (name, kind, labels)
         # Room for an overflow series of most names, then one for all the rest.
         if len(self.metrics) < 2 * SERIES_MAX:
@@ -594,6 +599,10 @@ class Sketch:
             key = (name, kind, tuple(sorted(labels.items())))
             made.metrics[key] = _series_from_json(series)
         return made
+
+
+def _chars(labels: Labels) -> int:
+    return sum(len(key) + (len(value) if isinstance(value, str) else 0) for key, value in labels)
 
 
 def labels_of(attributes: Mapping[str, Any] | None) -> Labels:
