@@ -187,7 +187,8 @@ def test_a_fork_inside_a_span_goes_on_below_it(folder: Path) -> None:
         program(
             folder,
             """
-            import os
+            import os, warnings
+            warnings.simplefilter("ignore", DeprecationWarning)
             from stack_composer import telemetry
             with telemetry.span("parent") as span:
                 telemetry.flush()
