@@ -12,6 +12,7 @@ packages of another one.
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 import on_disk
@@ -23,7 +24,7 @@ class MissingError(Exception):
     """A package of a peer is not installed; its column stays empty."""
 
 
-class Contender:
+class Contender(ABC):
     """What all have in common: a folder, and counting what came to be in it."""
 
     pace = 16_000
@@ -31,21 +32,21 @@ class Contender:
     def __init__(self, folder: str) -> None:
         self.folder = folder
 
-    def start(self) -> None:
+    def start(self) -> None:  # noqa: B027 - some have nothing to do
         """Set up; not measured."""
 
+    @abstractmethod
     def plain(self, rows: list[Any]) -> None:
         """Make a span of four attributes of each row."""
-        raise NotImplementedError
 
+    @abstractmethod
     def rich(self, rows: list[Any]) -> None:
         """Make a span of eight attributes of each row."""
-        raise NotImplementedError
 
-    def flush(self) -> None:
+    def flush(self) -> None:  # noqa: B027 - some have nothing to do
         """Have all that was recorded written to the file."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - some have nothing to do
         """Flush and end."""
 
     def count(self) -> int | None:

@@ -176,13 +176,13 @@ def test_a_fault_of_ours_is_counted_and_shown_to_who_asks(
 
 def test_sealing_keeps_up_with_a_program_that_writes_all_the_time(tmp_path: Path) -> None:
     """Bundles used to fill faster than the writer's idle moments came to seal them."""
-    telemetry.configure(tmp_path, bundle_bytes_max=2**19)
-    for _ in range(30):
+    telemetry.configure(tmp_path, bundle_bytes_max=2**22)
+    for _ in range(35):
         for _ in range(2_000):
-            with telemetry.span("busy", k=1):
+            with telemetry.span("busy", k=1, text="so that a bundle fills the sooner" * 3):
                 pass
         telemetry.flush()
     telemetry.shutdown()
-    assert len(list(tmp_path.glob("*.traces.jsonl.zst"))) > 20
-    assert len(list(tmp_path.glob("*.traces.jsonl"))) <= 1
-    assert len(records.spans(tmp_path)) == 60_000
+    assert len(list(tmp_path.glob("*.traces.jsonl.zst"))) > 5
+    assert not list(tmp_path.glob("*.traces.jsonl"))
+    assert len(records.spans(tmp_path)) == 70_000

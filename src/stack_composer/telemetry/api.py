@@ -50,7 +50,7 @@ def span(name: str, attributes: Mapping[str, Any] | None = None, /, **more: Any)
             off.attributes = more
             return off
         # Not read yet, or with a sampler.
-        return make(recorder.span_class or FirstSpan, name, more)  # type: ignore[no-any-return]
+        return make(recorder.span_class or FirstSpan, name, more)
     # As in record.span.make, spelled out: a call costs a tenth of the whole.
     self = _new(Span)
     self.name = name
@@ -94,7 +94,7 @@ def counter(
     from stack_composer.telemetry.record import instruments
 
     recorder.begin()
-    return instruments.bind(instruments.Counter, "counter", name, labels, unit, description)  # type: ignore[no-any-return]
+    return instruments.bind(instruments.Counter, name, labels, unit, description)
 
 
 def histogram(
@@ -107,7 +107,7 @@ def histogram(
     from stack_composer.telemetry.record import instruments
 
     recorder.begin()
-    return instruments.bind(instruments.Histogram, "histogram", name, labels, unit, description)  # type: ignore[no-any-return]
+    return instruments.bind(instruments.Histogram, name, labels, unit, description)
 
 
 def gauge(
@@ -117,7 +117,7 @@ def gauge(
     from stack_composer.telemetry.record import instruments
 
     recorder.begin()
-    return instruments.bind(instruments.Gauge, "gauge", name, labels, unit, description)  # type: ignore[no-any-return]
+    return instruments.bind(instruments.Gauge, name, labels, unit, description)
 
 
 def log(level: str | int, message: object, /, **attributes: Any) -> None:

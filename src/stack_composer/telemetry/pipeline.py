@@ -40,9 +40,10 @@ if TYPE_CHECKING:
 
 CHUNK_RECORDS = 512
 """Records of one line and one search; the interpreter is held about a millisecond."""
-CHUNKS_A_TICK = 8
-"""While much is written, sealing gets a step after so many chunks: more than it needs
-to keep up, and without it bundles fill faster than idle moments come."""
+CHUNKS_A_TICK = 4
+"""While much is written, sealing gets a step after so many chunks: some forty in the
+time that a bundle takes to fill, more than it has steps, so it keeps up on a slow disk
+too. Without it bundles would fill faster than idle moments come."""
 METRICS_S = 10.0
 """Instruments are written this often; ``metric()`` points go with each turn."""
 CONFIG_S = 0.5

@@ -74,7 +74,7 @@ def _print_lines(lines: list[tuple[str, str]], width: int, *, origins: bool) -> 
         output.say(f"{line:{width}}  # {origin}" if origins else line)
 
 
-def _line(key: str, value: Any, in_file: bool) -> str:  # noqa: FBT001
+def _line(key: str, value: Any, in_file: bool) -> str:  # noqa: FBT001 - private, and the name says it
     if value is None:
         return f"# {key}: no limit"
     # A JSON text, number, bool or list of texts is TOML as well.

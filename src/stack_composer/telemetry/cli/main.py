@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # What is still buffered may meet a full disk or a closed pipe: here it
         # is an error with a code, at interpreter exit it would be noise.
         sys.stdout.flush()
-    except BaseException as error:  # noqa: BLE001
+    except BaseException as error:  # noqa: BLE001 - told in two lines, or by its code
         return _exit_code(error)
     return code
 

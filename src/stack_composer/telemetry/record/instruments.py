@@ -20,8 +20,9 @@ from stack_composer.telemetry.values import copy_attributes, plain, plain_key, t
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from typing import Any
+    from typing import Any, TypeVar
 
+    BoundT = TypeVar("BoundT", bound="Bound")
     Series = SumSeries | GaugeSeries | HistogramSeries
 
 SERIES_MAX = 2_000
@@ -38,7 +39,7 @@ _OVERFLOW = {"otel.metric.overflow": True}
 _lock = RLock()
 """Reentrant: a signal handler or a ``__del__`` may come here while this thread has it."""
 _instruments: dict[tuple[Any, ...], Instrument] = {}
-_bound: dict[tuple[Any, ...], Bound] = {}
+_bound: dict[tuple[Any, ...], Any] = {}
 
 
 class Instrument:
@@ -117,11 +118,12 @@ class Instrument:
 class Bound:
     """An instrument with its attributes; ``take`` is the writer's side of it.
 
-    ``verb`` names the method that measures: the list's own ``append``, or one that
-    forgets while no pipeline empties the list.
+    ``measures`` is the kind of instrument; ``verb`` names the method that measures: the
+    list's own ``append``, or one that forgets while no pipeline empties the list.
     """
 
     __slots__ = ("attributes", "instrument", "values")
+    measures = ""
     verb = ""
 
     def __init__(self, instrument: Instrument, attributes: Mapping[str, Any] | None) -> None:
@@ -157,6 +159,7 @@ class Counter(Bound):
     """A monotonic sum; ``add(amount)`` never blocks and never raises."""
 
     __slots__ = ("add",)
+    measures = "counter"
     verb = "add"
     add: Callable[[float], None]
 
@@ -165,6 +168,7 @@ class Histogram(Bound):
     """A distribution; ``record(value)`` never blocks and never raises."""
 
     __slots__ = ("record",)
+    measures = "histogram"
     verb = "record"
     record: Callable[[float], None]
 
@@ -173,24 +177,24 @@ class Gauge(Bound):
     """A level; of several ``set(value)`` within a turn the last one counts."""
 
     __slots__ = ("set",)
+    measures = "gauge"
     verb = "set"
     set: Callable[[float], None]
 
 
 def bind(
-    kind: type[Any],
-    instrument_kind: str,
+    kind: type[BoundT],
     name: str,
     attributes: Mapping[str, Any] | None,
     unit: str,
     description: str,
-) -> Any:
+) -> BoundT:
     """Give the bound instrument of this name and these attributes; the same each time."""
     copied = copy_attributes(attributes) if attributes else None
-    instrument = get_instrument(instrument_kind, name, unit, description, NATIVE)
+    instrument = get_instrument(kind.measures, name, unit, description, NATIVE)
     key = (kind, instrument, series_key(copied))
     with _lock:
-        found = _bound.get(key)
+        found: BoundT | None = _bound.get(key)
         if found is None:
             found = kind(instrument, copied)
             if len(_bound) < INSTRUMENTS_MAX:

@@ -26,9 +26,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from contextvars import Token
     from types import TracebackType
-    from typing import Any, Self
+    from typing import Any, Self, TypeVar
 
     from opentelemetry.trace import SpanContext, SpanKind
+
+    SpanT = TypeVar("SpanT", bound="Span")
 
 
 class Attached:
@@ -387,7 +389,7 @@ plain_kinds: set[type[Span]] = {Span, FirstSpan, OffSpan}
 """What ``telemetry.span`` makes, one of them at a time."""
 
 
-def make(kind: type[Any], name: str, attributes: dict[str, Any] | None) -> Any:
+def make(kind: type[SpanT], name: str, attributes: dict[str, Any] | None) -> SpanT:
     """Make an unstarted span. Assigning beats ``__init__`` by a third (measured)."""
     self = _new(kind)
     self.name = name
