@@ -95,11 +95,11 @@ class Matcher:
         search = self._searches[index]
         if search is None:
             # Here rather than at the top: its tables and patterns are for hits only.
-            from . import validators
+            from .validators import find_validator
 
             rule = self.rules[index]
-            check = getattr(validators, rule.validator or "accept")
-            search = self._searches[index] = self._compile(rule.pattern), check
+            search = (self._compile(rule.pattern), find_validator(rule.validator))
+            self._searches[index] = search
         return search
 
     def spans(self, data: bytes) -> list[Span]:

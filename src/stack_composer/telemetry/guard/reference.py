@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 
-from . import validators
 from .rules import TextRule, text_rules
+from .validators import find_validator
 
 _MARKER = re.compile(rb"\[redacted:[a-z0-9-]{1,40}\]")
 
@@ -47,7 +47,7 @@ def find_reference(data: bytes, rules: list[TextRule]) -> list[tuple[int, str] |
 def _all_hits(data: bytes, rules: list[TextRule]) -> list[tuple[int, int, int]]:
     hits = []
     for number, rule in enumerate(rules):
-        check = getattr(validators, rule.validator or "accept")
+        check = find_validator(rule.validator)
         pattern = re.compile(rule.pattern)
         at = 0
         while match := pattern.search(data, at):

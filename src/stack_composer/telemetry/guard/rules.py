@@ -37,7 +37,8 @@ class TextRule:
             derived by gates.py.
         pattern: RE2 syntax that ``re`` takes too, for bytes. The first group that
             took part is the secret; without groups the whole match is.
-        validator: Name of a function in validators.py that has the last word, or "".
+        validator: Name of a function of the package validators that has the last
+            word ("tokens.jwt"), or "".
         reason: Why the rule is there, for people.
     """
 
