@@ -1,14 +1,35 @@
-"""Values that are secret because of the word that stands before them."""
+"""Values that are secret because of the words that stand before them.
+
+The stronger the word, the less is asked of the value. What is assigned to a *password*
+may be a plain word; after a *secret word* (token, secret, API key) it must be no word;
+after a word that is weak alone (key, login) it must look random. The name of a *service*
+that hands out keys makes a weak word strong, and no word at all weak.
+"""
 
 from __future__ import annotations
 
 import re
 
-from .shapes import NOTHING, entropy, has_digit, is_block, is_placeholder, is_random, is_reference
+from .services import COMMON, SERVICES
+from .shapes import (
+    NOTHING,
+    entropy,
+    has_digit,
+    is_block,
+    is_made,
+    is_placeholder,
+    is_random,
+    is_reference,
+    is_wordy,
+    words,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
+
+_BEFORE_BYTES_MAX: Final = 56
+_NAME_WORDS_MAX: Final = 3  # "the odds api"
 
 
 def credential(data: bytes, start: int, end: int) -> bool:
@@ -19,20 +40,39 @@ def credential(data: bytes, start: int, end: int) -> bool:
     return is_random(value, 3.0) or (len(value) >= 20 and entropy(value) > 3.6)
 
 
+# ------------------------------------------------------------------------- passwords
+
+
 def password(data: bytes, start: int, end: int) -> bool:
     """What is assigned to a password: anything but code, types and placeholders."""
     value = data[start:end].strip()
     lowered = value.lower().rstrip(b".:!?")
-    if len(value) < 4 or lowered in NOTHING or is_placeholder(value) or is_reference(value):
+    if len(value) < 4 or lowered in NOTHING or is_placeholder(value):
         return False
-    quoted = start > 0 and data[start - 1 : start] in (b'"', b"'", b"`")
-    if quoted:
-        return b" " not in value and not _is_label(value)
-    return not _is_word(value)
+    if data[start - 1 : start] in _QUOTES and start:
+        return not (b" " in value or _LOOKUP.match(value) or _is_label(value))
+    # Without quotes the next argument follows a comma: "connect(password, host=h)".
+    if is_reference(value) or data[max(0, start - 8) : start].rstrip().endswith(b","):
+        return False
+    return not _is_word(value) or _is_setting(data, start, end)
 
 
+def password_argument(data: bytes, start: int, end: int) -> bool:
+    """A password among arguments: there a plain word is no code."""
+    value = data[start:end]
+    if value.isdigit() and len(value) < 6:
+        return False  # a port
+    lowered = value.lower()
+    return not (lowered in NOTHING or is_placeholder(value) or is_reference(value))
+
+
+_QUOTES: Final = frozenset((b'"', b"'", b"`"))
+_LOOKUP: Final = re.compile(
+    rb"^(?:[$%]|(?:os|sys|process|env|environ|config|settings|secrets)[.\[(])"
+)
 _LABEL: Final = re.compile(
-    rb"(?i)^[a-z_.-]*(?:password|passwd|token|secret|key)[a-z_.-]*$|^[/.~]|://"
+    rb"(?i)^(?:[a-z]+[_.-])*(?:[a-z]{0,3}|[a-z]+[_.-])(?:password|passwd|token|secret|key)s?"
+    rb"(?:[_.-][a-z]+)*$|^[/.~]|://"
 )
 
 
@@ -49,23 +89,119 @@ def _is_word(value: bytes) -> bool:
     return bool(_WORD.search(value))
 
 
+_SETTING: Final = re.compile(
+    rb"(?:^|\n|\\n)[ \t]{0,8}(?:export |set |ENV |- |-e )?[A-Za-z0-9_.-]{1,48}(?:=|: )$"
+)
+_NO_PLAIN_WORD: Final = re.compile(rb"[a-z][A-Z]|[._:/]|^[A-Z_]+$|(?i:pass)")
+
+
+def _is_setting(data: bytes, start: int, end: int) -> bool:
+    """A plain word that ends a line of settings: ``DB_PASSWORD=whiteduke``."""
+    return (
+        data[end : end + 1] in _LINE_ENDS
+        and _NO_PLAIN_WORD.search(data, start, end) is None
+        and _SETTING.search(data[max(0, start - _BEFORE_BYTES_MAX) : start]) is not None
+    )
+
+
+_LINE_ENDS: Final = frozenset((b"", b"\n", b"\r", b" ", b"\\", b"\0"))
+
+
+# --------------------------------------------------------------------------- secrets
+
+
 def secret(data: bytes, start: int, end: int) -> bool:
     """What is assigned to a token or key, if it looks made by a machine."""
     value = data[start:end].rstrip(b".:!?-_")
-    if len(value) < 8 or is_placeholder(value) or is_reference(value):
+    if len(value) < 8 or _is_plain(value):
         return False
-    return is_random(value, 3.0) or is_block(value, 20)
+    before = words_before(data, start)
+    strength = _strength(before)
+    if strength == _STRONG or is_service(before, SERVICES):
+        return is_made(value, 8) or is_random(value, 3.0)
+    return strength != _NONE and (is_random(value, 3.0) or is_block(value, 20))
 
 
 def secret_nearby(data: bytes, start: int, end: int) -> bool:
     """A longer random value: there is no sign of assignment to lean on."""
     value = data[start:end].strip(b".:_-=")
-    if len(value) < 16 or is_placeholder(value):
+    if len(value) < 14 or _is_plain(value) or _FILE.search(value):
         return False
-    made = is_random(value, 3.2) or is_block(value, 24)
-    return made and b"/" not in value[:2] and not _FILE.search(value)
+    before = words_before(data, start)
+    if is_service(before, SERVICES):
+        return is_made(value, 12)
+    if len(value) < 16 or _strength(before) == _NONE:
+        return False
+    return is_block(value, 24) or (is_random(value, 3.2) and is_made(value, 8))
+
+
+def service_key(data: bytes, start: int, end: int) -> bool:
+    """A long value right after the name of a service, with no other word between."""
+    value = data[start:end]
+    if _is_plain(value) or not is_made(value, 16):
+        return False
+    return is_service(words_before(data, start)[-_NAME_WORDS_MAX:], SERVICES - COMMON)
+
+
+def _is_plain(value: bytes) -> bool:
+    """A word, a placeholder or a reference: no credential, whatever stands before it."""
+    if value.isalpha() and is_wordy(value.decode("latin-1")):
+        return True
+    return is_placeholder(value) or is_reference(value)
 
 
 _FILE: Final = re.compile(
     rb"\.(?:[a-z]{1,2}|css|mjs|tgz|png|svg|jpe?g|json|html?|map|woff2?|zip|gz)$"
 )
+_NAME_WORD: Final = re.compile(r"[A-Z]{2,}(?![a-z])[0-9]*|[A-Z]?[a-z]+[0-9]*|[A-Z][0-9]*|[0-9]+")
+
+
+def words_before(data: bytes, start: int) -> list[str]:
+    """The words of the names before ``start``, in lower case: "dbPassword" is two."""
+    before = data[max(0, start - _BEFORE_BYTES_MAX) : start].decode("latin-1")
+    return [word.lower() for word in _NAME_WORD.findall(before)]
+
+
+def is_service(before: list[str], services: frozenset[str]) -> bool:
+    """Whether some words in a row are the name of a service."""
+    for first, name in enumerate(before):
+        if name in services:
+            return True
+        for word in before[first + 1 : first + _NAME_WORDS_MAX]:
+            name += word
+            if name in services:
+                return True
+    return False
+
+
+_NONE, _WEAK, _STRONG = range(3)
+_SECRET_WORDS: Final = frozenset(
+    words("token tokens secret secrets credential credentials apikey apikeys jwt pat authorization")
+)
+_SECRET_KEYS: Final = frozenset(
+    words(
+        "access account admin api app application auth client consumer decryption deploy "
+        "encryption hmac ingest integration jwt license master personal private root secret "
+        "security service session shared signing ssh storage unseal user webhook write"
+    )
+)
+_OTHER_KEYS: Final = frozenset(
+    words(
+        "cache cert composite dedup etag foreign group hash idempotency image index job lock map "
+        "message object partition primary public redis registry row s3 shard sort unique"
+    )
+)
+
+
+def _strength(before: list[str]) -> int:
+    """How much the last word for a credential says by itself."""
+    for at in range(len(before) - 1, -1, -1):
+        word = before[at]
+        if word in _SECRET_WORDS or word.endswith(("token", "secret")):
+            return _STRONG
+        if word.endswith(("key", "keys")):
+            owner = word.rstrip("s")[:-3] or (before[at - 1] if at else "")
+            if owner in _SECRET_KEYS:
+                return _STRONG
+            return _NONE if owner in _OTHER_KEYS else _WEAK
+    return _WEAK
