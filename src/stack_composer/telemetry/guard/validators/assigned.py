@@ -20,7 +20,6 @@ from .shapes import (
     is_placeholder,
     is_random,
     is_reference,
-    is_wordy,
     words,
 )
 
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from typing import Final
 
 _BEFORE_BYTES_MAX: Final = 56
+_VALUE_BYTES_MAX: Final = 512
 _NAME_WORDS_MAX: Final = 3  # "the odds api"
 
 
@@ -90,7 +90,7 @@ def _is_word(value: bytes) -> bool:
 
 
 _SETTING: Final = re.compile(
-    rb"(?:^|\n|\\n)[ \t]{0,8}(?:export |set |ENV |- |-e )?[A-Za-z0-9_.-]{1,48}(?:=|: )$"
+    rb"(?:^|\n|\\n)[ \t]{0,8}(?:# ?|// ?|; ?)?(?:export |set |ENV |- |-e )?[A-Za-z0-9_.-]{1,48}(?:=|: )$"
 )
 _NO_PLAIN_WORD: Final = re.compile(rb"[a-z][A-Z]|[._:/]|^[A-Z_]+$|(?i:pass)")
 
@@ -112,8 +112,9 @@ _LINE_ENDS: Final = frozenset((b"", b"\n", b"\r", b" ", b"\\", b"\0"))
 
 def secret(data: bytes, start: int, end: int) -> bool:
     """What is assigned to a token or key, if it looks made by a machine."""
-    value = data[start:end].rstrip(b".:!?-_")
-    if len(value) < 8 or _is_plain(value):
+    value = data[start : min(end, start + _VALUE_BYTES_MAX)].rstrip(b".:!?-_")
+    quoted = start > 0 and data[start - 1 : start] in _QUOTES
+    if len(value) < 8 or _is_plain(value, quoted=quoted):
         return False
     before = words_before(data, start)
     strength = _strength(before)
@@ -128,6 +129,8 @@ def secret_nearby(data: bytes, start: int, end: int) -> bool:
     if len(value) < 14 or _is_plain(value) or _FILE.search(value):
         return False
     before = words_before(data, start)
+    if before and before[-1] in _DESCRIPTIONS:
+        return False
     if is_service(before, SERVICES):
         return is_made(value, 12)
     if len(value) < 16 or _strength(before) == _NONE:
@@ -143,11 +146,24 @@ def service_key(data: bytes, start: int, end: int) -> bool:
     return is_service(words_before(data, start)[-_NAME_WORDS_MAX:], SERVICES - COMMON)
 
 
-def _is_plain(value: bytes) -> bool:
+def _is_plain(value: bytes, *, quoted: bool = False) -> bool:
     """A word, a placeholder or a reference: no credential, whatever stands before it."""
-    if value.isalpha() and is_wordy(value.decode("latin-1")):
+    if value.isalpha() and not is_made(value, 8):
         return True
-    return is_placeholder(value) or is_reference(value)
+    if is_placeholder(value):
+        return True
+    # Quoted, signs of code belong to the value; and three names with dots between may
+    # be a token of three parts.
+    if quoted and value[:1] not in _LOOKUP_SIGNS:
+        return is_reference(value) and not is_made(value, 8)
+    return is_reference(value) and not (_DOTTED.match(value) and is_made(value, 16))
+
+
+_LOOKUP_SIGNS: Final = frozenset((b"$", b"%", b"@", b"&", b"("))
+_DOTTED: Final = re.compile(rb"^[A-Za-z0-9_.-]+$")
+_DESCRIPTIONS: Final = frozenset(
+    words("id ids name names type hash digest fingerprint sha1 sha256 version url uri path file")
+)
 
 
 _FILE: Final = re.compile(
@@ -164,10 +180,9 @@ def words_before(data: bytes, start: int) -> list[str]:
 
 def is_service(before: list[str], services: frozenset[str]) -> bool:
     """Whether some words in a row are the name of a service."""
-    for first, name in enumerate(before):
-        if name in services:
-            return True
-        for word in before[first + 1 : first + _NAME_WORDS_MAX]:
+    for first in range(len(before)):
+        name = ""
+        for word in before[first : first + _NAME_WORDS_MAX]:
             name += word
             if name in services:
                 return True

@@ -70,7 +70,7 @@ SERVICES: Final = frozenset(
     influx influxdb infracost infura insightly instabot instagram instamojo instana intercom
     interseller intra42 intrinio invoiceocean ionic ip2location ipapi ipgeolocation ipinfo
     ipinfodb ipquality ipstack iterable jenkins jfrog jina jira jotform jumpcloud jupiterone
-    juro kaggle kanban kanbantool karma karmacrm kayako keenio keeper keycdn keycloak kickbox
+    juro kaggle kanban kanbantool karmacrm kayako keenio keeper keycdn keycloak kickbox
     klarna klaviyo klipfol klipfolio knapsackpro kontent kraken kucoin kylas lacework langchain
     langfuse langsmith languagelayer larksuite lastfm lastpass launchdarkly leadfeeder lemlist
     lemonsqueezy lendflow lessannoyingcrm lever lexigram librato lightstep linear linearapi
@@ -102,7 +102,7 @@ SERVICES: Final = frozenset(
     reallysimplesystems rebrandly recaptcha redash reddit render rendercom rentman repairshopr
     replicate replyio requestfinance resend restpack rev revampcrm ringcentral ritekit roaring
     rocketreach rockset rollbar rootly route4me rownd rubygems rudderstack runpod runrunit
-    runscope saladcloud salesblink salescookie salesflare salesforce salesmate sanity sapling
+    saladcloud salesblink salescookie salesflare salesforce salesmate sanity sapling
     satismeter saucelabs scaleway scalingo scalr scoutapm scrapeowl scraperapi scraperbox
     scrapestack scrapfly scrapingant scrapingbee screenshotapi screenshotlayer screenshotone
     scrutinizerci securitytrails segment selectpdf semaphore sendbird sendgrid sendinblue
@@ -151,12 +151,12 @@ COMMON: Final = frozenset(
     flightapi float frame front fulcrum gcp gemini geocode ghost gitea gitee github gitlab gogs
     google grafana groq guru harness harvest hashicorp heap hereapi heroku hive holiday holistic
     huggingface humanity hunter impala influx influxdb instagram ionic jenkins jfrog jira juro
-    kaggle kanban karma keeper keycloak langchain langfuse langsmith lever linear linkedin
+    kaggle kanban keeper keycloak langchain langfuse langsmith lever linear linkedin
     linode liveagent looker magnetic manifest meraki metabase milvus mistral mite monday mux
     neon netlify nexus nightfall nimble nomad notion npm nuget nvidia openai opensea openshift
     pastebin percy phrase pinecone pinterest pipedream planyo polygon portainer postal postman
     prefect pulumi pypi qdrant rabbitmq ramp rapid7 raven readme redash reddit render replicate
-    rev roaring rootly rubygems runscope salesforce sanity scaleway segment semaphore sentry
+    rev roaring rootly rubygems salesforce sanity scaleway segment semaphore sentry
     shopify signable slack snowflake sonar sonarqube spinnaker splunk spotify square stability
     strava streak stream stripe stripo sugester swell tableau teamcity teams telegram tenor
     terraform timescale together travis travisci twist twitch twitter ubidots unleash unplugg

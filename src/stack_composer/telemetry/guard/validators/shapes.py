@@ -177,6 +177,8 @@ def is_made(value: bytes, chars_min: int) -> bool:
     "abcdef" counts too, so this is for values that a word for credentials stands by.
     """
     plain = value[:_JUDGED_BYTES_MAX].decode("latin-1")
+    if "-" in plain and _GROUPS.match(plain) and has_digit(value):
+        return len(plain) >= chars_min
     made = 0
     for piece in _PIECE.findall(plain):
         if _is_made_piece(piece):
@@ -185,6 +187,11 @@ def is_made(value: bytes, chars_min: int) -> bool:
 
 
 _PIECE: Final = re.compile(r"[A-Za-z0-9]{5,}")
+# A UUID, or the groups of a licence: "ABCD1234-EFGH5678-IJKL9012".
+_GROUPS: Final = re.compile(
+    r"^[0-9A-Za-z]{8}(?:-[0-9A-Za-z]{4}){3}-[0-9A-Za-z]{11,12}$"
+    r"|^(?:[A-Za-z]{1,6}[0-9]{2,7}|[0-9]{5,8})(?:-(?:[A-Za-z]{1,6}[0-9]{2,7}|[0-9]{5,8})){2,}$"
+)
 _NUMBERED: Final = re.compile(r"^(?:[A-Za-z]{1,5}[0-9]{1,4}|[0-9]+[A-Za-z]{0,2}|[0-9]{8}T[0-9]+Z)$")
 _HEX_DIGITS: Final = "0123456789abcdefABCDEF"
 _DIGITS: Final = "0123456789"
