@@ -23,6 +23,11 @@ def redact_reference(text: str, profile: str = "default") -> str:
     rules = text_rules(profile)
     data = text.encode("utf-8", "surrogatepass")
     owner = find_reference(data, rules)
+    if b"\0" in data:
+        gaps = bytes(byte if rule is None else 32 for byte, rule in zip(data, owner, strict=True))
+        wide = [rule for rule in find_reference(gaps.replace(b"\0", b""), rules) if rule]
+        if wide:
+            owner = [wide[0]] * len(data)
     pieces = []
     at = 0
     while at < len(data):
