@@ -90,7 +90,7 @@ def _is_word(value: bytes) -> bool:
 
 
 _SETTING: Final = re.compile(
-    rb"(?:^|\n|\\n)[ \t]{0,8}(?:# ?|// ?|; ?)?(?:export |set |ENV |- |-e )?[A-Za-z0-9_.-]{1,48}(?:=|: )$"
+    rb"(?:^|\n|\\n)[ \t]{0,8}(?:# ?|// ?|; ?)?(?:export |set |ENV |- |-e )?[A-Za-z0-9_.-]{1,48}(?:=|: ?)$"
 )
 _NO_PLAIN_WORD: Final = re.compile(rb"[a-z][A-Z]|[._:/]|^[A-Z_]+$|(?i:pass)")
 
@@ -118,9 +118,9 @@ def secret(data: bytes, start: int, end: int) -> bool:
         return False
     before = words_before(data, start)
     strength = _strength(before)
-    if strength == _STRONG or is_service(before, SERVICES):
+    if strength == _STRONG or (strength == _WEAK and _near_service(before)):
         return is_made(value, 8) or is_random(value, 3.0)
-    return strength != _NONE and (is_random(value, 3.0) or is_block(value, 20))
+    return strength == _WEAK and is_made(value, 8) and is_random(value, 3.0)
 
 
 def secret_nearby(data: bytes, start: int, end: int) -> bool:
@@ -129,13 +129,12 @@ def secret_nearby(data: bytes, start: int, end: int) -> bool:
     if len(value) < 14 or _is_plain(value) or _FILE.search(value):
         return False
     before = words_before(data, start)
-    if before and before[-1] in _DESCRIPTIONS:
+    strength = _strength(before)
+    if strength == _NONE or (before and before[-1] in _DESCRIPTIONS):
         return False
-    if is_service(before, SERVICES):
+    if _near_service(before):
         return is_made(value, 12)
-    if len(value) < 16 or _strength(before) == _NONE:
-        return False
-    return is_block(value, 24) or (is_random(value, 3.2) and is_made(value, 8))
+    return len(value) >= 16 and is_made(value, 8) and is_random(value, 3.2)
 
 
 def service_key(data: bytes, start: int, end: int) -> bool:
@@ -143,7 +142,7 @@ def service_key(data: bytes, start: int, end: int) -> bool:
     value = data[start:end]
     if _is_plain(value) or not is_made(value, 16):
         return False
-    return is_service(words_before(data, start)[-_NAME_WORDS_MAX:], SERVICES - COMMON)
+    return is_service(words_before(data, start)[-_NAME_WORDS_MAX:], _TELLING)
 
 
 def _is_plain(value: bytes, *, quoted: bool = False) -> bool:
@@ -154,16 +153,23 @@ def _is_plain(value: bytes, *, quoted: bool = False) -> bool:
         return True
     # Quoted, signs of code belong to the value; and three names with dots between may
     # be a token of three parts.
-    if quoted and value[:1] not in _LOOKUP_SIGNS:
-        return is_reference(value) and not is_made(value, 8)
-    return is_reference(value) and not (_DOTTED.match(value) and is_made(value, 16))
+    if not is_reference(value):
+        return False
+    return not is_made(value, 16) if quoted or _DOTTED.match(value) else True
 
 
-_LOOKUP_SIGNS: Final = frozenset((b"$", b"%", b"@", b"&", b"("))
-_DOTTED: Final = re.compile(rb"^[A-Za-z0-9_.-]+$")
+_DOTTED: Final = re.compile(rb"^\$?[A-Za-z0-9_.-]+$")
 _DESCRIPTIONS: Final = frozenset(
     words("id ids name names type hash digest fingerprint sha1 sha256 version url uri path file")
 )
+
+
+_TELLING: Final = SERVICES - COMMON
+
+
+def _near_service(before: list[str]) -> bool:
+    """The name of a service among the words before; in their last ones if it is common."""
+    return is_service(before, _TELLING) or is_service(before[-_NAME_WORDS_MAX - 1 :], COMMON)
 
 
 _FILE: Final = re.compile(

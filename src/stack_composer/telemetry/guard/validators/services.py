@@ -56,7 +56,7 @@ SERVICES: Final = frozenset(
     financialmodelingprep findl finicity finnhub firebase firecrawl fireworks fireworksai
     fivetran fixer fixerio flagsmith flatio fleetbase flexport flickr flightapi flightlabs
     flightstats float flowflu flutterwave flyio fmfw formbucket formcraft formio formsite
-    foursquare frame frameio freemius freshbooks freshdesk freshsales front fulcrum fullcontact
+    foursquare frame frameio freemius freshbooks freshdesk freshsales freshworks front fulcrum fullcontact
     fullstory fusionauth fxmarket gainsight gandi gcp geckoboard gemfury gemini gengo geoapify
     geocode geocodify geocodio geoipifi geonames getemail getemails getgeo getgeoapi getgist
     getresponse getsandbox getstream ghost giphy gitea gitee github githubapp githubenterprise
