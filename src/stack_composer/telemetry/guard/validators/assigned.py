@@ -15,11 +15,11 @@ from .shapes import (
     NOTHING,
     entropy,
     has_digit,
-    is_block,
     is_made,
     is_placeholder,
     is_random,
     is_reference,
+    is_sign_rich,
     words,
 )
 
@@ -49,6 +49,8 @@ def password(data: bytes, start: int, end: int) -> bool:
     lowered = value.lower().rstrip(b".:!?")
     if len(value) < 4 or lowered in NOTHING or is_placeholder(value):
         return False
+    if not _DESCRIPTIONS.isdisjoint(_words_after(words_before(data, start), _PASSWORD_STEMS)):
+        return False
     if data[start - 1 : start] in _QUOTES and start:
         return not (b" " in value or _LOOKUP.match(value) or _is_label(value))
     # Without quotes the next argument follows a comma: "connect(password, host=h)".
@@ -68,7 +70,7 @@ def password_argument(data: bytes, start: int, end: int) -> bool:
 
 _QUOTES: Final = frozenset((b'"', b"'", b"`"))
 _LOOKUP: Final = re.compile(
-    rb"^(?:[$%]|(?:os|sys|process|env|environ|config|settings|secrets)[.\[(])"
+    rb"^(?:[$%@][A-Za-z_.]+%?$|(?:os|sys|process|env|environ|config|settings|secrets)[.\[(])"
 )
 _LABEL: Final = re.compile(
     rb"(?i)^(?:[a-z]+[_.-])*(?:[a-z]{0,3}|[a-z]+[_.-])(?:password|passwd|token|secret|key)s?"
@@ -90,7 +92,8 @@ def _is_word(value: bytes) -> bool:
 
 
 _SETTING: Final = re.compile(
-    rb"(?:^|\n|\\n)[ \t]{0,8}(?:# ?|// ?|; ?)?(?:export |set |ENV |- |-e )?[A-Za-z0-9_.-]{1,48}(?:=|: ?)$"
+    rb"(?:^|\n|\\n)[ \t]{0,8}(?:# ?|// ?|; ?)?(?:export |set |ENV |- |-e )?"
+    rb"[\"']?[A-Za-z0-9_.-]{1,48}[\"']? ?(?:=|: ?)$"
 )
 _NO_PLAIN_WORD: Final = re.compile(rb"[a-z][A-Z]|[._:/]|^[A-Z_]+$|(?i:pass)")
 
@@ -107,6 +110,25 @@ def _is_setting(data: bytes, start: int, end: int) -> bool:
 _LINE_ENDS: Final = frozenset((b"", b"\n", b"\r", b" ", b"\\", b"\0"))
 
 
+def setting(data: bytes, start: int, end: int) -> bool:
+    """What fills the rest of a line of settings, be there signs of code in it or not."""
+    value = data[start:end]
+    if value[-1:] in _CODE_ENDS or _CALL.match(value) or is_placeholder(value):
+        return False
+    if value.lower() in NOTHING or _LOOKUP.match(value) or b"://" in value:
+        return False
+    if _PASSWORD_KEY.search(data[max(0, start - _BEFORE_BYTES_MAX) : start]):
+        return not _is_word(value) or _is_setting(data, start, end)
+    return is_sign_rich(value)
+
+
+_CODE_ENDS: Final = frozenset((b",", b";", b"{", b"(", b"[", b"\\", b"|"))
+_CALL: Final = re.compile(rb"^[A-Za-z_][A-Za-z0-9_.]*[(\[].*[)\]]$|^[({\[&*]|^[a-z]+\|")
+_PASSWORD_KEY: Final = re.compile(
+    rb"(?i)(?:passw|passp|passc|pwd|(?:\b|_)pass|(?:\b|_)pw)[A-Za-z0-9_]*[^A-Za-z0-9_]*$"
+)
+
+
 # --------------------------------------------------------------------------- secrets
 
 
@@ -118,6 +140,10 @@ def secret(data: bytes, start: int, end: int) -> bool:
         return False
     before = words_before(data, start)
     strength = _strength(before)
+    if not _DESCRIPTIONS.isdisjoint(_words_after(before, _SECRET_STEMS)):
+        return False
+    if quoted and strength == _STRONG and is_sign_rich(value):
+        return True
     if strength == _STRONG or (strength == _WEAK and _near_service(before)):
         return is_made(value, 8) or is_random(value, 3.0)
     return strength == _WEAK and is_made(value, 8) and is_random(value, 3.0)
@@ -130,7 +156,7 @@ def secret_nearby(data: bytes, start: int, end: int) -> bool:
         return False
     before = words_before(data, start)
     strength = _strength(before)
-    if strength == _NONE or (before and before[-1] in _DESCRIPTIONS):
+    if strength == _NONE or not _DESCRIPTIONS.isdisjoint(_words_after(before, _SECRET_STEMS)):
         return False
     if _near_service(before):
         return is_made(value, 12)
@@ -155,13 +181,34 @@ def _is_plain(value: bytes, *, quoted: bool = False) -> bool:
     # be a token of three parts.
     if not is_reference(value):
         return False
+    if quoted and is_sign_rich(value):
+        return False
     return not is_made(value, 16) if quoted or _DOTTED.match(value) else True
 
 
 _DOTTED: Final = re.compile(rb"^\$?[A-Za-z0-9_.-]+$")
+_PASSWORD_STEMS: Final = ("pass", "pwd", "pw", "pswd", "kennwort", "contrasena", "senha")
+_SECRET_STEMS: Final = ("token", "secret", "key", "credential", "access", "private", "auth")
+# After the word for a credential, these say that something about it follows.
 _DESCRIPTIONS: Final = frozenset(
-    words("id ids name names type hash digest fingerprint sha1 sha256 version url uri path file")
+    words(
+        "age algorithm attempts bytes changed class count digest enabled encoder error exists "
+        "expired expires expiry field file filename fingerprint form format hash hint id ids "
+        "index input izer label length less limit manager max message min mode name names page "
+        "path policy prompt provider ref reset required rule sha1 sha256 size source status "
+        "store strength type types uri url usage valid version"
+    )
 )
+
+
+def _words_after(before: list[str], stems: tuple[str, ...]) -> list[str]:
+    """The words between the last word for a credential and the value, and its own end."""
+    for at in range(len(before) - 1, -1, -1):
+        word = before[at]
+        for stem in stems:
+            if stem in word:
+                return [word[word.rfind(stem) + len(stem) :], *before[at + 1 :]]
+    return []
 
 
 _TELLING: Final = SERVICES - COMMON
@@ -218,7 +265,7 @@ def _strength(before: list[str]) -> int:
     """How much the last word for a credential says by itself."""
     for at in range(len(before) - 1, -1, -1):
         word = before[at]
-        if word in _SECRET_WORDS or word.endswith(("token", "secret")):
+        if word in _SECRET_WORDS or "token" in word or "secret" in word or "apikey" in word:
             return _STRONG
         if word.endswith(("key", "keys")):
             owner = word.rstrip("s")[:-3] or (before[at - 1] if at else "")

@@ -56,13 +56,13 @@ SERVICES: Final = frozenset(
     financialmodelingprep findl finicity finnhub firebase firecrawl fireworks fireworksai
     fivetran fixer fixerio flagsmith flatio fleetbase flexport flickr flightapi flightlabs
     flightstats float flowflu flutterwave flyio fmfw formbucket formcraft formio formsite
-    foursquare frame frameio freemius freshbooks freshdesk freshsales freshworks front fulcrum fullcontact
-    fullstory fusionauth fxmarket gainsight gandi gcp geckoboard gemfury gemini gengo geoapify
-    geocode geocodify geocodio geoipifi geonames getemail getemails getgeo getgeoapi getgist
-    getresponse getsandbox getstream ghost giphy gitea gitee github githubapp githubenterprise
-    gitlab gitter gladia glassnode gocanvas gocardless godaddy gogs google googlegemini
-    googlemaps gorgias grafana graphcms graphhopper greenhouse greynoise groovehq groq
-    growthbook gtmetrix guardianapi gumroad guru gusto gyazo happyscribe harness harvest
+    foursquare frame frameio freemius freshbooks freshdesk freshsales freshworks front fulcrum
+    fullcontact fullstory fusionauth fxmarket gainsight gandi gcp geckoboard gemfury gemini
+    gengo geoapify geocode geocodify geocodio geoipifi geonames getemail getemails getgeo
+    getgeoapi getgist getresponse getsandbox getstream ghost giphy gitea gitee github githubapp
+    githubenterprise gitlab gitter gladia glassnode gocanvas gocardless godaddy gogs google
+    googlegemini googlemaps gorgias grafana graphcms graphhopper greenhouse greynoise groovehq
+    groq growthbook gtmetrix guardianapi gumroad guru gusto gyazo happyscribe harness harvest
     hashicorp hashicorpvault hashicorpvaultauth hasura hcaptcha heap hellosign helpcrunch
     helpscout hereapi heroku hetzner hibp hightouch hive hiveage holiday holidayapi holistic
     honeybadger honeycomb hotjar html2pdf hubspot huggingface humanity hunter huobi hybiscus
@@ -70,8 +70,8 @@ SERVICES: Final = frozenset(
     influx influxdb infracost infura insightly instabot instagram instamojo instana intercom
     interseller intra42 intrinio invoiceocean ionic ip2location ipapi ipgeolocation ipinfo
     ipinfodb ipquality ipstack iterable jenkins jfrog jina jira jotform jumpcloud jupiterone
-    juro kaggle kanban kanbantool karmacrm kayako keenio keeper keycdn keycloak kickbox
-    klarna klaviyo klipfol klipfolio knapsackpro kontent kraken kucoin kylas lacework langchain
+    juro kaggle kanban kanbantool karmacrm kayako keenio keeper keycdn keycloak kickbox klarna
+    klaviyo klipfol klipfolio knapsackpro kontent kraken kucoin kylas lacework langchain
     langfuse langsmith languagelayer larksuite lastfm lastpass launchdarkly leadfeeder lemlist
     lemonsqueezy lendflow lessannoyingcrm lever lexigram librato lightstep linear linearapi
     linemessaging linenotify linkedin linkpreview linode liveagent livestorm loadmill lob
@@ -102,22 +102,22 @@ SERVICES: Final = frozenset(
     reallysimplesystems rebrandly recaptcha redash reddit render rendercom rentman repairshopr
     replicate replyio requestfinance resend restpack rev revampcrm ringcentral ritekit roaring
     rocketreach rockset rollbar rootly route4me rownd rubygems rudderstack runpod runrunit
-    saladcloud salesblink salescookie salesflare salesforce salesmate sanity sapling
-    satismeter saucelabs scaleway scalingo scalr scoutapm scrapeowl scraperapi scraperbox
-    scrapestack scrapfly scrapingant scrapingbee screenshotapi screenshotlayer screenshotone
-    scrutinizerci securitytrails segment selectpdf semaphore sendbird sendgrid sendinblue
-    sentinelone sentry serpapi serper serphouse serpstack settlemint sheety sherpadesk shipday
-    shippo shipstation shodan shopify shortcut shotstack shutterstock sidekiq signable signalfx
-    signalwire signaturit signoz signupgenius sigopt simfin simplelogin simplesat simplynoted
-    simvoly sinch sirv siteleaf skrapp skrappio skybiometry slack smartsheets smartystreets
-    smooch smtp2go snapchat snipcart snowflake snyk socketlabs softlayer solarwindsobservability
-    sonar sonarcloud sonarqube sonatype soundcloud sourcegraph sourcegraphcody sparkpost
-    speechtextai spinnaker splunk splunkobservability spoonacular sportsmonk spotify square
-    squareapp squarespace squareup sslmate stability stabilityai stackhawk statsig statuscake
-    statuspage statuspal stitchdata stockdata storecove stormboard stormglass storyblok
-    storychief strapi strava streak stream stripe stripo stytch sugester sumologic supabase
-    supernotes surveyanyplace surveybot surveymonkey surveysparrow survicate swell swiftype
-    tableau tailscale tallyfy tatum tavily taxjar teamcity teamgate teams teamwork teamworkcrm
+    saladcloud salesblink salescookie salesflare salesforce salesmate sanity sapling satismeter
+    saucelabs scaleway scalingo scalr scoutapm scrapeowl scraperapi scraperbox scrapestack
+    scrapfly scrapingant scrapingbee screenshotapi screenshotlayer screenshotone scrutinizerci
+    securitytrails segment selectpdf semaphore sendbird sendgrid sendinblue sentinelone sentry
+    serpapi serper serphouse serpstack settlemint sheety sherpadesk shipday shippo shipstation
+    shodan shopify shortcut shotstack shutterstock sidekiq signable signalfx signalwire
+    signaturit signoz signupgenius sigopt simfin simplelogin simplesat simplynoted simvoly sinch
+    sirv siteleaf skrapp skrappio skybiometry slack smartsheets smartystreets smooch smtp2go
+    snapchat snipcart snowflake snyk socketlabs softlayer solarwindsobservability sonar
+    sonarcloud sonarqube sonatype soundcloud sourcegraph sourcegraphcody sparkpost speechtextai
+    spinnaker splunk splunkobservability spoonacular sportsmonk spotify square squareapp
+    squarespace squareup sslmate stability stabilityai stackhawk statsig statuscake statuspage
+    statuspal stitchdata stockdata storecove stormboard stormglass storyblok storychief strapi
+    strava streak stream stripe stripo stytch sugester sumologic supabase supernotes
+    surveyanyplace surveybot surveymonkey surveysparrow survicate swell swiftype tableau
+    tailscale tallyfy tatum tavily taxjar teamcity teamgate teams teamwork teamworkcrm
     teamworkdesk teamworkspaces technicalanalysisapi tefter telegram telegrambot teletype telnyx
     tenable tenor terraform testingbot textmagic theoddsapi thingsboard thinkific thousandeyes
     thunderforest ticketmaster tickettailor tiingo tiktok timecamp timescale timezoneapi tines
@@ -151,16 +151,16 @@ COMMON: Final = frozenset(
     flightapi float frame front fulcrum gcp gemini geocode ghost gitea gitee github gitlab gogs
     google grafana groq guru harness harvest hashicorp heap hereapi heroku hive holiday holistic
     huggingface humanity hunter impala influx influxdb instagram ionic jenkins jfrog jira juro
-    kaggle kanban keeper keycloak langchain langfuse langsmith lever linear linkedin
-    linode liveagent looker magnetic manifest meraki metabase milvus mistral mite monday mux
-    neon netlify nexus nightfall nimble nomad notion npm nuget nvidia openai opensea openshift
+    kaggle kanban keeper keycloak langchain langfuse langsmith lever linear linkedin linode
+    liveagent looker magnetic manifest meraki metabase milvus mistral mite monday mux neon
+    netlify nexus nightfall nimble nomad notion npm nuget nvidia openai opensea openshift
     pastebin percy phrase pinecone pinterest pipedream planyo polygon portainer postal postman
     prefect pulumi pypi qdrant rabbitmq ramp rapid7 raven readme redash reddit render replicate
-    rev roaring rootly rubygems salesforce sanity scaleway segment semaphore sentry
-    shopify signable slack snowflake sonar sonarqube spinnaker splunk spotify square stability
-    strava streak stream stripe stripo sugester swell tableau teamcity teams telegram tenor
-    terraform timescale together travis travisci twist twitch twitter ubidots unleash unplugg
-    userflow vagrant vault vercel viber walkscore weatherbit weaviate whatsapp wise wit wiz
-    workday youtube zoom
+    rev roaring rootly rubygems salesforce sanity scaleway segment semaphore sentry shopify
+    signable slack snowflake sonar sonarqube spinnaker splunk spotify square stability strava
+    streak stream stripe stripo sugester swell tableau teamcity teams telegram tenor terraform
+    timescale together travis travisci twist twitch twitter ubidots unleash unplugg userflow
+    vagrant vault vercel viber walkscore weatherbit weaviate whatsapp wise wit wiz workday
+    youtube zoom
     """)
 )

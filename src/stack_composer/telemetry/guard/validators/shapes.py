@@ -24,10 +24,15 @@ _PLACEHOLDER_WORDS: Final = words(
     "000000000000 111111111111"
 )
 _PLACEHOLDER_SIGNS: Final = words(
-    "***** ..... ------ ____ #### change-me change_me insert- insert_ replace- replace_ < ${ {{ }} "
-    "$( %( %s my-key my_key my-token my_token my-secret my_secret my-pass my_pass"
+    "***** ..... ------ ____ #### change-me change_me insert- insert_ replace- replace_ "
+    "my-key my_key my-token my_token my-secret my_secret my-pass my_pass"
 )
-_FORMAT_FIELD: Final = re.compile(rb"\{[A-Za-z_.0-9]*\}")
+# A field of a template: ${NAME}, $(name), {{ name }}, {name}, <name>, %s, %(name)s.
+_TEMPLATE: Final = re.compile(
+    rb"^<|[<{(%]$|\$\{[A-Za-z0-9_.:?+-]*\}|\$\(|\{\{[^{}()]*(?:\}\}|$)|\{[A-Za-z_.0-9]*\}|"
+    rb"<[A-Za-z][A-Za-z0-9 _-]*>|%s|%d|%\("
+)
+_TEMPLATE_SIGNS: Final = frozenset(b"<{$%")
 _CODE: Final = ("(", ")", "->", "::", "getenv", "process.env", '"')
 _LOOKUP: Final = re.compile(
     rb"(?i)[$%@&!]|(?:os|sys|process|env|environ|self|this|config|settings|request|req|args|ctx"
@@ -56,7 +61,7 @@ def is_placeholder(value: bytes) -> bool:
         return True
     if value.isalnum():
         return False
-    if b"{" in value and _FORMAT_FIELD.search(value):
+    if not _TEMPLATE_SIGNS.isdisjoint(value) and _TEMPLATE.search(value):
         return True
     return any(sign in lowered for sign in _PLACEHOLDER_SIGNS)
 
@@ -186,6 +191,12 @@ def is_made(value: bytes, chars_min: int) -> bool:
     return made >= chars_min and 2 * made >= len(plain)
 
 
+def is_sign_rich(value: bytes) -> bool:
+    """Six different signs that no name, path or number has: a password of a generator."""
+    return len(_SIGNS.intersection(value)) >= 6 and b"://" not in value
+
+
+_SIGNS: Final = frozenset(b"!@#$%^&*()+={}[]|;<>?~,")
 _PIECE: Final = re.compile(r"[A-Za-z0-9]{5,}")
 # A UUID, or the groups of a licence: "ABCD1234-EFGH5678-IJKL9012".
 _GROUPS: Final = re.compile(
