@@ -175,12 +175,11 @@ def search_rule(pattern: Pattern, check: Check, data: bytes, index: int) -> list
 
 def secret_span(match: Any) -> tuple[int, int]:
     """The first group that took part in the match; the match itself without groups."""
-    for group in range(1, match.re.groups + 1):
-        span: tuple[int, int] = match.span(group)
+    spans: tuple[tuple[int, int], ...] = match.regs
+    for span in spans[1:]:
         if span[0] >= 0:
             return span
-    whole: tuple[int, int] = match.span()
-    return whole
+    return spans[0]
 
 
 def merge(spans: Iterable[Span]) -> list[Span]:
