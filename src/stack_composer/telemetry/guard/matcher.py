@@ -175,11 +175,12 @@ def search_rule(pattern: Pattern, check: Check, data: bytes, index: int) -> list
 
 def secret_span(match: Any) -> tuple[int, int]:
     """The first group that took part in the match; the match itself without groups."""
-    spans: tuple[tuple[int, int], ...] = match.regs
-    for span in spans[1:]:
+    for group in range(1, match.re.groups + 1):
+        span: tuple[int, int] = match.span(group)
         if span[0] >= 0:
             return span
-    return spans[0]
+    whole: tuple[int, int] = match.span()
+    return whole
 
 
 def merge(spans: Iterable[Span]) -> list[Span]:
