@@ -52,7 +52,10 @@ def password(data: bytes, start: int, end: int) -> bool:
     if not _DESCRIPTIONS.isdisjoint(_words_after(words_before(data, start), _PASSWORD_STEMS)):
         return False
     if data[start - 1 : start] in _QUOTES and start:
-        return not (b" " in value or _LOOKUP.match(value) or _is_label(value))
+        if b" " in value or _LOOKUP.match(value):
+            return False
+        # In <add key="Password" value="..."/> no field is named, however it reads.
+        return data[max(0, start - 7) : start - 1] == b"value=" or not _is_label(value)
     # Without quotes the next argument follows a comma: "connect(password, host=h)".
     if is_reference(value) or data[max(0, start - 8) : start].rstrip().endswith(b","):
         return False
@@ -160,6 +163,8 @@ def secret_nearby(data: bytes, start: int, end: int) -> bool:
         return False
     if _near_service(before):
         return is_made(value, 12)
+    if strength == _STRONG and has_digit(value) and is_made(value, 16):
+        return True
     return len(value) >= 16 and is_made(value, 8) and is_random(value, 3.2)
 
 

@@ -70,8 +70,8 @@ SERVICES: Final = frozenset(
     influx influxdb infracost infura insightly instabot instagram instamojo instana intercom
     interseller intra42 intrinio invoiceocean ionic ip2location ipapi ipgeolocation ipinfo
     ipinfodb ipquality ipstack iterable jenkins jfrog jina jira jotform jumpcloud jupiterone
-    juro kaggle kanban kanbantool karmacrm kayako keenio keeper keycdn keycloak kickbox klarna
-    klaviyo klipfol klipfolio knapsackpro kontent kraken kucoin kylas lacework langchain
+    juro kaggle kanban kanbantool karma karmacrm kayako keenio keeper keycdn keycloak kickbox
+    klarna klaviyo klipfol klipfolio knapsackpro kontent kraken kucoin kylas lacework langchain
     langfuse langsmith languagelayer larksuite lastfm lastpass launchdarkly leadfeeder lemlist
     lemonsqueezy lendflow lessannoyingcrm lever lexigram librato lightstep linear linearapi
     linemessaging linenotify linkedin linkpreview linode liveagent livestorm loadmill lob
@@ -99,42 +99,42 @@ SERVICES: Final = frozenset(
     proxycrawl proxyscrape pscale pubnub pulumi purestake pushbullet pusher pusherchannel
     pushover pyowm pypi qase qdrant qualaroo qualys quandl qubole quickbooks quicknode rabbitmq
     rackspace railwayapp ramp rapid7 rapidapi raven rawg raygun razorpay reachmail readme
-    reallysimplesystems rebrandly recaptcha redash reddit render rendercom rentman repairshopr
-    replicate replyio requestfinance resend restpack rev revampcrm ringcentral ritekit roaring
-    rocketreach rockset rollbar rootly route4me rownd rubygems rudderstack runpod runrunit
-    saladcloud salesblink salescookie salesflare salesforce salesmate sanity sapling satismeter
-    saucelabs scaleway scalingo scalr scoutapm scrapeowl scraperapi scraperbox scrapestack
-    scrapfly scrapingant scrapingbee screenshotapi screenshotlayer screenshotone scrutinizerci
-    securitytrails segment selectpdf semaphore sendbird sendgrid sendinblue sentinelone sentry
-    serpapi serper serphouse serpstack settlemint sheety sherpadesk shipday shippo shipstation
-    shodan shopify shortcut shotstack shutterstock sidekiq signable signalfx signalwire
-    signaturit signoz signupgenius sigopt simfin simplelogin simplesat simplynoted simvoly sinch
-    sirv siteleaf skrapp skrappio skybiometry slack smartsheets smartystreets smooch smtp2go
-    snapchat snipcart snowflake snyk socketlabs softlayer solarwindsobservability sonar
-    sonarcloud sonarqube sonatype soundcloud sourcegraph sourcegraphcody sparkpost speechtextai
-    spinnaker splunk splunkobservability spoonacular sportsmonk spotify square squareapp
-    squarespace squareup sslmate stability stabilityai stackhawk statsig statuscake statuspage
-    statuspal stitchdata stockdata storecove stormboard stormglass storyblok storychief strapi
-    strava streak stream stripe stripo stytch sugester sumologic supabase supernotes
-    surveyanyplace surveybot surveymonkey surveysparrow survicate swell swiftype tableau
-    tailscale tallyfy tatum tavily taxjar teamcity teamgate teams teamwork teamworkcrm
-    teamworkdesk teamworkspaces technicalanalysisapi tefter telegram telegrambot teletype telnyx
-    tenable tenor terraform testingbot textmagic theoddsapi thingsboard thinkific thousandeyes
-    thunderforest ticketmaster tickettailor tiingo tiktok timecamp timescale timezoneapi tines
-    tly tmdb tmetric todoist together togetherai toggltrack tokeet tomtom tradier transferwise
-    travelpayouts travis travisci trello truenas tumblr turnstile twelvedata twilio twist twitch
-    twitter twitterads tyntec typeform typetalk uber ubidots uclassify unifyid unleash unplugg
-    unsplash upcdatabase upcloud uplead uploadcare upstash uptimerobot upwave urlbox urlscan
-    userflow userstack usps vagrant vatlayer vault vbout veracode vercel verimail veriphone
-    versioneye vertexai viber victorops viewneo vimeo virustotal visualcrossing voiceflow
-    voicegain vonage voodoosms vouchery voyageai vpnapi vultr vyte walkscore wandb wasabi
-    weatherapi weatherbit weatherstack weaviate web3storage webex webexbot webflow webscraper
-    webscraping websitepulse wechat weightsandbiases wepay whatsapp whoxy wise wistia wit wiz
-    woocommerce wordpress workday workos worksnaps workstack worldcoinindex worldweather wrike
-    xai xero yandex yelp youneedabudget yousign youtrack youtube zapier zendesk zendeskapi
-    zenkit zenkitapi zenrows zenscrape zenserp zeplin zeptomail zerobounce zerotier zilliz
-    zipapi zipbooks zipcodeapi zipcodebase zoho zohocrm zonkafeedback zoom zoominfo zulip
-    zulipchat zyte
+    reallysimplesystems rebrandly recaptcha redash reddit refiner render rendercom rentman
+    repairshopr replicate replyio requestfinance resend restpack rev revampcrm ringcentral
+    ritekit roaring rocketreach rockset rollbar rootly route4me rownd rubygems rudderstack
+    runpod runrunit runscope saladcloud salesblink salescookie salesflare salesforce salesmate
+    sanity sapling satismeter saucelabs scaleway scalingo scalr scoutapm scrapeowl scraperapi
+    scraperbox scrapestack scrapfly scrapingant scrapingbee screenshotapi screenshotlayer
+    screenshotone scrutinizerci securitytrails segment selectpdf semaphore sendbird sendgrid
+    sendinblue sentinelone sentry serpapi serper serphouse serpstack settlemint sheety
+    sherpadesk shipday shippo shipstation shodan shopify shortcut shotstack shutterstock sidekiq
+    signable signalfx signalwire signaturit signoz signupgenius sigopt simfin simplelogin
+    simplesat simplynoted simvoly sinch sirv siteleaf skrapp skrappio skybiometry slack
+    smartsheets smartystreets smooch smtp2go snapchat snipcart snowflake snyk socketlabs
+    softlayer solarwindsobservability sonar sonarcloud sonarqube sonatype soundcloud sourcegraph
+    sourcegraphcody sparkpost speechtextai spinnaker splunk splunkobservability spoonacular
+    sportsmonk spotify square squareapp squarespace squareup sslmate stability stabilityai
+    stackhawk statsig statuscake statuspage statuspal stitchdata stockdata storecove stormboard
+    stormglass storyblok storychief strapi strava streak stream stripe stripo stytch sugester
+    sumologic supabase supernotes surveyanyplace surveybot surveymonkey surveysparrow survicate
+    swell swiftype tableau tailscale tallyfy tatum tavily taxjar teamcity teamgate teams
+    teamwork teamworkcrm teamworkdesk teamworkspaces technicalanalysisapi tefter telegram
+    telegrambot teletype telnyx tenable tenor terraform testingbot textmagic theoddsapi
+    thingsboard thinkific thousandeyes thunderforest ticketmaster tickettailor tiingo tiktok
+    timecamp timescale timezoneapi tines tly tmdb tmetric todoist together togetherai toggl
+    toggltrack tokeet tomtom tradier transferwise travelpayouts travis travisci trello truenas
+    tumblr turnstile twelvedata twilio twist twitch twitter twitterads tyntec typeform typetalk
+    uber ubidots uclassify unifyid unleash unplugg unsplash upcdatabase upcloud uplead
+    uploadcare upstash uptimerobot upwave urlbox urlscan userflow userstack usps vagrant
+    vatlayer vault vbout veracode vercel verimail veriphone versioneye vertexai viber victorops
+    viewneo vimeo virustotal visualcrossing voiceflow voicegain vonage voodoosms vouchery
+    voyageai vpnapi vultr vyte walkscore wandb wasabi weatherapi weatherbit weatherstack
+    weaviate web3storage webex webexbot webflow webscraper webscraping websitepulse wechat
+    weightsandbiases wepay whatsapp whoxy wise wistia wit wiz woocommerce wordpress workday
+    workos worksnaps workstack worldcoinindex worldweather wrike xai xero yandex yelp
+    youneedabudget yousign youtrack youtube zapier zendesk zendeskapi zenkit zenkitapi zenrows
+    zenscrape zenserp zeplin zeptomail zerobounce zerotier zilliz zipapi zipbooks zipcodeapi
+    zipcodebase zoho zohocrm zonkafeedback zoom zoominfo zulip zulipchat zyte
     """)
 )
 
@@ -151,9 +151,9 @@ COMMON: Final = frozenset(
     flightapi float frame front fulcrum gcp gemini geocode ghost gitea gitee github gitlab gogs
     google grafana groq guru harness harvest hashicorp heap hereapi heroku hive holiday holistic
     huggingface humanity hunter impala influx influxdb instagram ionic jenkins jfrog jira juro
-    kaggle kanban keeper keycloak langchain langfuse langsmith lever linear linkedin linode
-    liveagent looker magnetic manifest meraki metabase milvus mistral mite monday mux neon
-    netlify nexus nightfall nimble nomad notion npm nuget nvidia openai opensea openshift
+    kaggle kanban karma keeper keycloak langchain langfuse langsmith lever linear linkedin
+    linode liveagent looker magnetic manifest meraki metabase milvus mistral mite monday mux
+    neon netlify nexus nightfall nimble nomad notion npm nuget nvidia openai opensea openshift
     pastebin percy phrase pinecone pinterest pipedream planyo polygon portainer postal postman
     prefect pulumi pypi qdrant rabbitmq ramp rapid7 raven readme redash reddit render replicate
     rev roaring rootly rubygems salesforce sanity scaleway segment semaphore sentry shopify

@@ -30,7 +30,7 @@ _PLACEHOLDER_SIGNS: Final = words(
 # A field of a template: ${NAME}, $(name), {{ name }}, {name}, <name>, %s, %(name)s.
 _TEMPLATE: Final = re.compile(
     rb"^<|[<{(%]$|\$\{[A-Za-z0-9_.:?+-]*\}|\$\(|\{\{[^{}()]*(?:\}\}|$)|\{[A-Za-z_.0-9]*\}|"
-    rb"<[A-Za-z][A-Za-z0-9 _-]*>|%s|%d|%\("
+    rb"<[A-Za-z][A-Za-z0-9 _-]*>|%[sdr](?![A-Za-z0-9])|%\([A-Za-z_]+\)"
 )
 _TEMPLATE_SIGNS: Final = frozenset(b"<{$%")
 _CODE: Final = ("(", ")", "->", "::", "getenv", "process.env", '"')
@@ -182,7 +182,7 @@ def is_made(value: bytes, chars_min: int) -> bool:
     "abcdef" counts too, so this is for values that a word for credentials stands by.
     """
     plain = value[:_JUDGED_BYTES_MAX].decode("latin-1")
-    if "-" in plain and _GROUPS.match(plain) and has_digit(value):
+    if "-" in plain and _GROUPS.match(plain) and len(plain.translate(_DIGITS_ONLY)) >= 8:
         return len(plain) >= chars_min
     made = 0
     for piece in _PIECE.findall(plain):
@@ -198,12 +198,14 @@ def is_sign_rich(value: bytes) -> bool:
 
 _SIGNS: Final = frozenset(b"!@#$%^&*()+={}[]|;<>?~,")
 _PIECE: Final = re.compile(r"[A-Za-z0-9]{5,}")
-# A UUID, or the groups of a licence: "ABCD1234-EFGH5678-IJKL9012".
+# A UUID, or the groups of a licence: "ABCD1234-EFGH5678-IJKL9101".
 _GROUPS: Final = re.compile(
-    r"^[0-9A-Za-z]{8}(?:-[0-9A-Za-z]{4}){3}-[0-9A-Za-z]{11,12}$"
+    r"^[0-9A-Za-z]{4,14}(?:-[0-9A-Za-z]{4,14}){3,}$"
     r"|^(?:[A-Za-z]{1,6}[0-9]{2,7}|[0-9]{5,8})(?:-(?:[A-Za-z]{1,6}[0-9]{2,7}|[0-9]{5,8})){2,}$"
 )
-_NUMBERED: Final = re.compile(r"^(?:[A-Za-z]{1,5}[0-9]{1,4}|[0-9]+[A-Za-z]{0,2}|[0-9]{8}T[0-9]+Z)$")
+_NUMBERED: Final = re.compile(
+    r"^(?:[A-Za-z]{1,5}[0-9]{1,4}|[0-9]{1,11}[A-Za-z]{0,2}|[0-9]{8}T[0-9]+Z)$"
+)
 _HEX_DIGITS: Final = "0123456789abcdefABCDEF"
 _DIGITS: Final = "0123456789"
 
@@ -211,12 +213,12 @@ _DIGITS: Final = "0123456789"
 def _is_made_piece(piece: str) -> bool:
     if piece.isdigit():
         return len(piece) >= 12
+    if len(piece) >= 16 and not piece.strip(_HEX_DIGITS):
+        return True
     letters = piece.translate(_WITHOUT_DIGITS)
     digits = len(piece) - len(letters)
     if not digits:
-        return len(piece) >= 8 and (
-            not is_wordy(piece) or (len(piece) >= 16 and not piece.strip(_HEX_DIGITS))
-        )
+        return len(piece) >= 8 and not is_wordy(piece)
     if _NUMBERED.match(piece):
         return False
     # A word with a number or two: "oauth2callback", "production2024".
@@ -225,3 +227,4 @@ def _is_made_piece(piece: str) -> bool:
 
 
 _WITHOUT_DIGITS: Final = {ord(digit): None for digit in _DIGITS}
+_DIGITS_ONLY: Final = {byte: None for byte in range(256) if chr(byte) not in _DIGITS}
