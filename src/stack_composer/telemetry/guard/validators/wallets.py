@@ -15,6 +15,7 @@ _RIPPLE: Final = b"rpshnaf39wBUDNEGHJKLM4PQRST7VWXYZ2bcdeCg65jkm8oFqi1tuvAxyz"
 _BECH32: Final = b"qpzry9x8gf2tvdw0s3jn54khce6mua7l"
 _CHECKS: Final = (1, 0x2BC830A3)  # of bech32 (BIP 173) and of bech32m (BIP 350)
 _GENERATOR: Final = (0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3)
+_WORDS: Final = (b"wallet", b"solana", b"phantom", b"monero", b"ripple", b"dogecoin", b"crypto")
 
 
 def address(data: bytes, start: int, end: int) -> bool:
@@ -27,9 +28,9 @@ def address(data: bytes, start: int, end: int) -> bool:
     if len(value) <= 35 and (base58check(value, _BASE58) or base58check(value, _RIPPLE)):
         return True
     # Monero's by its length; others stand after a word for them.
-    named = data[start - 1 : start] in (b" ", b"=", b":", b'"', b"'") and 32 <= len(value) <= 44
-    by_word = named and b"allet" in data[max(0, start - 24) : start] or len(value) == 95
-    return by_word and has_digit(value) and has_letter(value) and entropy(value) > 4.0
+    before = data[max(0, start - 30) : start].rpartition(b"\0")[2].lower()
+    known = len(value) == 95 or any(word in before for word in _WORDS)
+    return known and has_digit(value) and has_letter(value) and entropy(value) > 4.0
 
 
 def base58check(value: bytes, alphabet: bytes) -> bool:
