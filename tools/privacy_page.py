@@ -24,7 +24,14 @@ TITLES = {
     "person": ("Personal data", "What tells of a person."),
 }
 PROFILES = {"default": "both", "strict": "strict"}
-ACTIONS = {"drop": "dropped", "hash": "hashed", "mask": "masked", "pass": "let through"}
+ACTIONS = {
+    "arguments": "masked in part",
+    "drop": "dropped",
+    "hash": "hashed",
+    "literals": "masked in part",
+    "mask": "masked",
+    "pass": "searched",
+}
 
 
 def page(text: str) -> str:
