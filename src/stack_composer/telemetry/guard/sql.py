@@ -68,18 +68,16 @@ _JSON = re.compile(
 )
 
 # Commands of Redis that SQL does not know. What follows the key is a value.
-_REDIS = frozenset(
-    (
-        "acl append auth bitcount bitfield blmove blpop brpop config copy decr decrby del dump "
-        "echo eval evalsha exists expire expireat fcall geoadd geosearch get getbit getdel getex "
-        "getrange getset hdel hello hexists hget hgetall hincrby hincrbyfloat hkeys hlen hmget "
-        "hmset hscan hset hsetnx hvals incr incrby incrbyfloat keys lindex linsert llen lpop lpos "
-        "lpush lpushx lrange lrem lset ltrim mget migrate mset msetnx persist pexpire pexpireat "
-        "pfadd pfcount psetex pttl publish restore rpop rpush rpushx sadd scard script sdiff "
-        "setbit setex setnx setrange sinter sismember smembers smove spop srem sscan strlen "
-        "subscribe sunion touch ttl type unlink xack xadd xlen xrange xread xreadgroup zadd zcard "
-        "zcount zincrby zpopmax zpopmin zrange zrangebyscore zrank zrem zrevrange zscan zscore "
-    ).split()
+_REDIS = (
+    " acl append auth bitcount bitfield blmove blpop brpop config copy decr decrby del dump "
+    "echo eval evalsha exists expire expireat fcall geoadd geosearch get getbit getdel getex "
+    "getrange getset hdel hello hexists hget hgetall hincrby hincrbyfloat hkeys hlen hmget "
+    "hmset hscan hset hsetnx hvals incr incrby incrbyfloat keys lindex linsert llen lpop lpos "
+    "lpush lpushx lrange lrem lset ltrim mget migrate mset msetnx persist pexpire pexpireat "
+    "pfadd pfcount psetex pttl publish restore rpop rpush rpushx sadd scard script sdiff "
+    "setbit setex setnx setrange sinter sismember smembers smove spop srem sscan strlen "
+    "subscribe sunion touch ttl type unlink xack xadd xlen xrange xread xreadgroup zadd zcard "
+    "zcount zincrby zpopmax zpopmin zrange zrangebyscore zrank zrem zrevrange zscan zscore "
 )
 _NO_KEY = frozenset(("acl", "auth", "config", "echo", "eval", "hello", "migrate", "script"))
 _REDIS_LINE = re.compile(r"[^\r\n]+")
@@ -102,7 +100,7 @@ def literals(query: str) -> list[Literal]:
         return list(_json_values(query))
     command = query.split(None, 1)[:1]
     word = command[0].lower() if command else ""
-    if word in _REDIS or (word == "set" and not _SQL_SET.match(query.lstrip())):
+    if f" {word} " in _REDIS or (word == "set" and not _SQL_SET.match(query.lstrip())):
         return list(_redis_values(query))
     return list(_sql_literals(query))
 
