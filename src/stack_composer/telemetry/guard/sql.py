@@ -47,7 +47,7 @@ _DURATION = re.compile(r"[0-9]+(?:ms|[smhdwy])(?:[0-9]+(?:ms|[smhdwy]))*")
 _IDENTIFIER = re.compile(r'"[^\W\d][\w$ -]{0,62}"')
 _NAMES_QUOTED = re.compile(r'(?i)"\s*\.|\b(?:from|join|into|update|table|index|as)\s+"')
 _NAME_BEFORE = re.compile(
-    r"(?i)(?:\.|\b(?:select|distinct|from|join|into|update|table|index|as|on|by|where|and|or|not"
+    r"(?i)(?:\.|\b(?:select|distinct|from|join|into|update|table|index|as|on|by|where"
     r"|set|column|constraint|view|schema|returning|using|exists|only|asc|desc|add|drop|rename|to)"
     r"[ \t\r\n(]*)\s*\Z"
 )
