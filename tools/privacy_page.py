@@ -17,6 +17,7 @@ END = "<!-- end of the rules -->\n"
 
 TITLES = {
     "key": ("By key", "The words of an attribute's key decide, whatever the value is."),
+    "content": ("Content in a text", "JSON, or Python's repr of it, anywhere in a text."),
     "structure": ("By form", "What is known by its form alone."),
     "scheme": ("Authorization and cookies", "What follows the name of a header or a scheme."),
     "url": ("In addresses", "What stands in front of a host, or in a query."),

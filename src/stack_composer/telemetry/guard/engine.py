@@ -226,9 +226,10 @@ class Guard:
         self, matcher: Matcher, text: str, verdict: KeyVerdict | None
     ) -> tuple[bytes, list[Span]]:
         data = text.encode("utf-8", "surrogatepass")
-        spans = _or_all_if_wide(matcher, data, matcher.spans(data))
-        if spans and isinstance(verdict, Verdict) and verdict.machine:
-            spans = [span for span in spans if matcher.rules[span.rule].tier != "person"]
+        without = ""
+        if isinstance(verdict, Verdict):
+            without = "person" if verdict.machine else "content" if verdict.turned_on else ""
+        spans = _or_all_if_wide(matcher, data, matcher.spans(data, without=without))
         return data, spans
 
     def _redact(self, matcher: Matcher, data: bytes, spans: Sequence[Span]) -> str:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import Any
 
-TIERS = ("key", "structure", "scheme", "url", "assignment", "person")
+TIERS = ("key", "content", "structure", "scheme", "url", "assignment", "person")
 ACTIONS = ("drop", "mask", "hash", "pass", "literals", "arguments")
 _HEADER = '''# ruff: noqa: E501
 """Generated from rules.toml by rules.py; edit that file, never this one."""
