@@ -421,9 +421,10 @@ def test_events_of_models_keep_their_measures_only(name: str, folder: Path) -> N
     assert event["name"] == name
     assert records.attributes(event) == kept
     first, second, third, _ = records.logs(folder)
-    assert records.value(first["body"]) == kept
+    # Within a value a marker stands for what is dropped.
+    for body in (records.value(first["body"]), records.value(third["body"])):
+        assert {key: value for key, value in body.items() if "[redacted:" not in str(value)} == kept
     assert second["attrs"] == kept
-    assert records.value(third["body"]) == kept
 
 
 def test_content_is_written_where_it_was_turned_on_and_nowhere_else(folder: Path) -> None:
