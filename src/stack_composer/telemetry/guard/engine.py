@@ -38,6 +38,7 @@ UNKNOWN_TYPE: Final = "unknown-type"
 OF_PERSONS: Final = ("person", "national")
 """The tiers that ids made by machines are not searched for."""
 _KEYS_MAX: Final = 4096
+_IN_PARTS: Final = ("literals", "arguments")  # Actions of key rules that look into the text.
 _JUDGED_MAX: Final = 1024
 _EVERYTHING: Final = KeyRule(
     FAULT, "drop", (), (), ends=False, numbers=True, reason="The key could not be judged."
@@ -188,12 +189,14 @@ class Guard:
         Never raises: what cannot be judged is one finding over the whole text.
         """
         verdict = self.key(key) if key else Verdict("", "", "scan")
-        if verdict.rule is not None:
+        if verdict.rule is not None and verdict.rule.action not in _IN_PARTS:
             return [Finding(verdict.rule.name, 0, len(text), verdict.rule.action)]
         try:
             gone = self._unfit(text)
             if gone:
                 return [Finding(gone, 0, len(text), "drop")]
+            if verdict.rule is not None:
+                return self._findings_in_parts(text, verdict.rule)
             matcher = self._matcher or self._load()
             data, spans = self._spans(matcher, text, verdict)
             return [_finding(matcher, data, span) for span in spans]
@@ -225,9 +228,10 @@ class Guard:
         self, matcher: Matcher, text: str, verdict: KeyVerdict | None
     ) -> tuple[bytes, list[Span]]:
         data = text.encode("utf-8", "surrogatepass")
-        spans = _or_all_if_wide(matcher, data, matcher.spans(data))
-        if spans and isinstance(verdict, Verdict) and verdict.machine:
-            spans = [span for span in spans if matcher.rules[span.rule].tier not in OF_PERSONS]
+        without: tuple[str, ...] = ()
+        if isinstance(verdict, Verdict):
+            without = OF_PERSONS if verdict.machine else ("content",) if verdict.turned_on else ()
+        spans = _or_all_if_wide(matcher, data, matcher.spans(data, without=without))
         return data, spans
 
     def _redact(self, matcher: Matcher, data: bytes, spans: Sequence[Span]) -> str:
@@ -290,10 +294,54 @@ class Guard:
             return self._judge_text(value, verdict)
         if rule.action == "hash":
             return self._hash(value, verdict)
+        if rule.action in _IN_PARTS:
+            return self._text_in_parts(value, rule)
         marker = tombstone(rule.name)
         if value != marker:
             self._count(rule.name, "mask")
         return marker
+
+    def _text_in_parts(self, value: str, rule: KeyRule) -> str:
+        """``value`` without its literals or arguments, searched like any other text."""
+        gone = self._unfit(value)
+        if gone:
+            return self._gone(gone)
+        pieces = []
+        position = 0
+        for start, end, instead in self._parts(value, rule):
+            self._count(rule.name, "mask")
+            pieces += [value[position:start], instead]
+            position = end
+        return self._judge_text("".join([*pieces, value[position:]]))
+
+    def _parts(self, value: str, rule: KeyRule) -> list[tuple[int, int, str]]:
+        if rule.action == "literals":
+            from .sql import literals
+
+            return literals(value)
+        from .arguments import in_line
+
+        return in_line(value, self._names_secret)
+
+    def _names_secret(self, name: str) -> bool:
+        rule = self.key(name).rule
+        return rule is not None and rule.action in ("mask", "drop")
+
+    def _findings_in_parts(self, text: str, rule: KeyRule) -> list[Finding]:
+        found = [Finding(rule.name, s, e, "mask") for s, e, _ in self._parts(text, rule)]
+        others = self.findings(text)
+        found += [o for o in others if all(o.end <= f.start or f.end <= o.start for f in found)]
+        return sorted(found, key=lambda finding: finding.start)
+
+    def _arguments(self, value: Sequence[str]) -> list[str]:
+        """``value``, the arguments of a command, with markers for what must not be written."""
+        from .arguments import MARKER, in_arguments
+
+        arguments = list(value)
+        for index, start, _ in in_arguments(value, self._names_secret):
+            self._count("argument", "mask")
+            arguments[index] = arguments[index][:start] + MARKER
+        return [self._judge_text(argument) for argument in arguments]
 
     def _hash(self, value: str, verdict: Verdict) -> str:
         from .hashing import Hasher
@@ -331,6 +379,9 @@ class Guard:
                 )
             }
         if isinstance(value, Sequence):
+            rule = verdict.rule
+            if rule is not None and rule.action == "arguments" and set(map(type, value)) == {str}:
+                return self._arguments(value)
             return [self._walk(item, verdict, depth) for item in value]
         return self._gone(UNKNOWN_TYPE)
 
