@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from typing import Any, Final, Protocol, TypeAlias
 
+    from .own import Exempt
     from .rules import TextRule
 
     class Pattern(Protocol):
@@ -40,10 +41,15 @@ if TYPE_CHECKING:
 
 MARKER_START: Final = b"[redacted:"
 MARKER_NAME_CHARS_MAX: Final = 40
+MARKER_HASH_CHARS: Final = (32, 64)  # of a keyed hash, and of a plain one
 _NAME_CHARS: Final = b"abcdefghijklmnopqrstuvwxyz0123456789-"
+_HASH_CHARS: Final = b"0123456789abcdef"
 ROUNDS_MAX: Final = 16
 MATCH_BYTES_MIN: Final = 3
 _RE2_BYTES_MAX = 64 << 20  # Room for the automaton's states; it takes what it needs.
+
+
+_MARKER_BYTES_MAX = MARKER_NAME_CHARS_MAX + 1 + max(MARKER_HASH_CHARS) + 1
 
 
 class UnsettledError(Exception):
@@ -102,8 +108,8 @@ class Matcher:
             self._searches[index] = search
         return search
 
-    def spans(self, data: bytes) -> list[Span]:
-        """Find what must not be written of ``data``.
+    def spans(self, data: bytes, exempt: Exempt | None = None) -> list[Span]:
+        """Find what must not be written of ``data``, but for matches that are ``exempt``.
 
         The spans are disjoint, in order, and extended to whole UTF-8 characters.
 
@@ -113,7 +119,7 @@ class Matcher:
         work = blank_markers(data)
         found: list[Span] = []
         for _ in range(ROUNDS_MAX):
-            fresh = self._hits(work)
+            fresh = self._hits(work, exempt)
             if not fresh:
                 return found
             fresh = [_whole_characters(data, span) for span in fresh]
@@ -121,18 +127,20 @@ class Matcher:
             work = _blank(work, fresh)
         raise UnsettledError
 
-    def _hits(self, data: bytes) -> list[Span]:
+    def _hits(self, data: bytes, exempt: Exempt | None) -> list[Span]:
         found = []
         for index in self._candidates(data):
-            found += search_rule(*self._search(index), data, index)
+            found += search_rule(*self._search(index), data, index, exempt)
         return found
 
 
-def search_rule(pattern: Pattern, check: Check, data: bytes, index: int) -> list[Span]:
+def search_rule(
+    pattern: Pattern, check: Check, data: bytes, index: int, exempt: Exempt | None = None
+) -> list[Span]:
     """Find every confirmed hit of one rule.
 
     A hit that the validator refuses is stepped over by one byte only, since the secret
-    may begin inside it.
+    may begin inside it. One that the user exempted is stepped over as a whole.
     """
     found = []
     position = 0
@@ -140,7 +148,8 @@ def search_rule(pattern: Pattern, check: Check, data: bytes, index: int) -> list
     while position <= last and (match := pattern.search(data, position)):
         start, end = secret_span(match)
         if end > start and check(data, start, end):
-            found.append(Span(start, end, index))
+            if exempt is None or not exempt(index, data[start:end]):
+                found.append(Span(start, end, index))
             position = end
         else:
             position = int(match.start()) + 1
@@ -289,11 +298,19 @@ def blank_markers(data: bytes) -> bytes:
     work = bytearray(data)
     while start >= 0:
         name = start + len(MARKER_START)
-        end = data.find(b"]", name, name + MARKER_NAME_CHARS_MAX + 1)
-        if end > name and not data[name:end].strip(_NAME_CHARS):
+        end = data.find(b"]", name, name + _MARKER_BYTES_MAX)
+        if end > name and _is_marked(data[name:end]):
             work[start : end + 1] = b"\0" * (end + 1 - start)
         start = data.find(MARKER_START, name)
     return bytes(work)
+
+
+def _is_marked(inside: bytes) -> bool:
+    """Whether a marker has this inside: a rule's name, or name, colon and hash."""
+    name, colon, digits = inside.partition(b":")
+    if not name or len(name) > MARKER_NAME_CHARS_MAX or name.strip(_NAME_CHARS):
+        return False
+    return not colon or (len(digits) in MARKER_HASH_CHARS and not digits.strip(_HASH_CHARS))
 
 
 def encode(text: str) -> bytes:
