@@ -45,6 +45,7 @@ def found(kind: str, text: str, profile: str = "strict") -> list[str]:
     return [
         searcher.rules[hit.rule].name
         for index in searcher._candidates(data)
+        if index < len(searcher.rules)
         for hit in matcher.search_rule(*searcher._search(index), data, index)
     ]
 

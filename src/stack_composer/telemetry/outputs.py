@@ -104,6 +104,8 @@ def make_guard(config: Config, salt: bytes) -> Guard:
         identifiers=config.identifiers,
         salt=salt,
         record_content=config.record_content,
+        rules=config.redaction_rules,
+        allow=config.redaction_allow,
     )
     return Guard(policy)
 

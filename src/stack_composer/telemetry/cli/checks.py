@@ -33,6 +33,9 @@ NAMED_MAX = 5
 
 REPAIR = "stack-composer telemetry doctor --repair"
 
+_MISREAD = ("config", "rules")
+"""Faults that are a mistake in the configuration file, not one of ours."""
+
 _DAMAGE = ("damaged_frame", "truncated", "too_large", "line_too_long")
 
 
@@ -203,8 +206,15 @@ def check_losses(directory: str) -> list[Finding]:
     if summary.dropped:
         what = f"records were dropped in the last 7 days: {_listed(summary.dropped)}"
         findings.append(Finding("losses", what, _mend_drops(summary.dropped)))
-    if summary.faults:
-        what = f"our own code failed in the last 7 days: {_listed(summary.faults)}"
+    misread = {name: count for name, count in summary.faults.items() if name in _MISREAD}
+    if misread:
+        what = (
+            f"a program met a mistake in the configuration, in the last 7 days: {_listed(misread)}"
+        )
+        findings.append(Finding("losses", what, "stack-composer telemetry config check"))
+    failed = {name: count for name, count in summary.faults.items() if name not in _MISREAD}
+    if failed:
+        what = f"our own code failed in the last 7 days: {_listed(failed)}"
         findings.append(Finding("losses", what, "please report it with these names and counts"))
     return findings
 

@@ -21,6 +21,8 @@ from __future__ import annotations
 from bisect import bisect_right
 from itertools import accumulate
 
+from .hidden import HIDDEN
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -90,7 +92,11 @@ class Matcher:
         raise NotImplementedError
 
     def _candidates(self, data: bytes) -> Iterable[int]:
-        """The rules that may hit in ``data``; none that does is left out."""
+        """The rules that may hit in ``data``; none that does is left out.
+
+        One more than the last rule's index stands for ``views``: ``data`` may read
+        otherwise than it stands.
+        """
         raise NotImplementedError
 
     def _compile(self, pattern: bytes) -> Pattern:
@@ -130,7 +136,27 @@ class Matcher:
     def _hits(self, data: bytes, exempt: Exempt | None) -> list[Span]:
         found = []
         for index in self._candidates(data):
-            found += search_rule(*self._search(index), data, index, exempt)
+            if index == len(self.rules):
+                found += self._hidden_hits(data, exempt)
+            else:
+                found += search_rule(*self._search(index), data, index, exempt)
+        return found
+
+    def _hidden_hits(self, data: bytes, exempt: Exempt | None) -> list[Span]:
+        """What the rules find in ``data`` as its reader would read it."""
+        from .views import views
+
+        found = []
+        for view in views(data):
+            for index in self._candidates(view.data):
+                if index == len(self.rules):
+                    continue  # ``views`` itself reads what it has read.
+                if view.joined and self.rules[index].tier != "structure":
+                    continue
+                found += [
+                    Span(*view.origin(span.start, span.end), index)
+                    for span in search_rule(*self._search(index), view.data, index, exempt)
+                ]
         return found
 
 
@@ -207,7 +233,7 @@ class Re2Matcher(Matcher):
 
         super().__init__(rules)
         self._re2 = re2
-        union = b"|".join(rule.gate for rule in rules)
+        union = b"|".join([*(rule.gate for rule in rules), HIDDEN])
         self._gate = re2.compile(union, self._options(captures=False))
         self._set: Any = None
 
@@ -230,7 +256,7 @@ class Re2Matcher(Matcher):
             return hits
         # A set also answers so when it ran out of room. The gate never does; where the
         # two disagree, every rule is asked.
-        return range(len(self.rules)) if self._gate.search(data) else ()
+        return range(len(self.rules) + 1) if self._gate.search(data) else ()
 
     def _compile(self, pattern: bytes) -> Pattern:
         compiled: Pattern = self._re2.compile(pattern, self._options(captures=True))
@@ -240,6 +266,7 @@ class Re2Matcher(Matcher):
         union = self._re2.Set.SearchSet(self._options(captures=False))
         for rule in self.rules:
             union.Add(rule.gate)
+        union.Add(HIDDEN)
         union.Compile()
         return union
 
@@ -265,12 +292,13 @@ class ReMatcher(Matcher):
 
         super().__init__(rules)
         self._re = re
+        self._hidden = re.compile(HIDDEN)
 
     def _suspects(self, texts: Sequence[str], data: bytes) -> list[int]:
         starts = text_starts(texts, len(data))
         found: set[int] = set()
         for index in self._candidates(data):
-            pattern, _ = self._search(index)
+            pattern = self._hidden if index == len(self.rules) else self._search(index)[0]
             position = 0
             while match := pattern.search(data, position):
                 at = text_at(starts, match)
@@ -280,11 +308,12 @@ class ReMatcher(Matcher):
 
     def _candidates(self, data: bytes) -> Iterable[int]:
         lowered = data.lower()
-        return [
+        rules = [
             index
             for index, rule in enumerate(self.rules)
             if not rule.anchors or any(anchor in lowered for anchor in rule.anchors)
         ]
+        return [*rules, len(self.rules)] if self._hidden.search(data) else rules
 
     def _compile(self, pattern: bytes) -> Pattern:
         return self._re.compile(pattern)

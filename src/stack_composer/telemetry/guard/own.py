@@ -262,7 +262,9 @@ def _compile(rule: OwnRule, pattern: str) -> None:
         rule.program = _program_size(written.encode()) + _program_size(rule.text.gate)
     except PatternError as error:
         raise _wrong("pattern", str(error), error.hint) from None
-    except (ValueError, RecursionError):
+    except RecursionError:
+        raise _wrong("pattern", "nested too deep", "write it with fewer groups") from None
+    except ValueError:
         raise _wrong("pattern", "not in the rules' language", "write it more simply") from None
     if rule.program > PROGRAM_MAX:
         raise _wrong("pattern", f"too large: {rule.program:,} instructions", _HINT_LARGE)

@@ -1,7 +1,8 @@
 """The guard's text rules again, as plainly as they can be said.
 
 No gate, no joining, no set, no anchors: every rule is tried on every text with the
-standard library's ``re``, until nothing more is found. A property test holds the
+standard library's ``re``, and on the text in plainer writing, until nothing more is
+found. A property test holds the
 engine to these answers. Nothing but tests uses it.
 """
 
@@ -9,8 +10,10 @@ from __future__ import annotations
 
 import re
 
+from .hidden import HIDDEN
 from .rules import TextRule, text_rules
 from .validators import find_validator
+from .views import views
 
 _MARKER = re.compile(rb"\[redacted:[a-z0-9-]{1,40}(?::[0-9a-f]{32}(?:[0-9a-f]{32})?)?\]")
 
@@ -35,7 +38,7 @@ def find_reference(data: bytes, rules: list[TextRule]) -> list[tuple[int, str] |
     hidden = bytearray(_MARKER.sub(lambda marker: b"\0" * len(marker[0]), data))
     owner: list[tuple[int, str] | None] = [None] * len(data)
     hits = 0
-    while fresh := _all_hits(bytes(hidden), rules):
+    while fresh := _all_hits(bytes(hidden), rules) + _hidden_hits(bytes(hidden), rules):
         for start, end, rule in _united([_widened(data, hit) for hit in fresh]):
             hits += 1
             for at in range(start, end):
@@ -58,6 +61,18 @@ def _all_hits(data: bytes, rules: list[TextRule]) -> list[tuple[int, int, int]]:
             else:
                 at = match.start() + 1
     return hits
+
+
+def _hidden_hits(data: bytes, rules: list[TextRule]) -> list[tuple[int, int, int]]:
+    """The same in each plainer writing of ``data``, as places of ``data`` itself."""
+    if not re.search(HIDDEN, data):
+        return []
+    return [
+        (*view.origin(start, end), number)
+        for view in views(data)
+        for start, end, number in _all_hits(view.data, rules)
+        if rules[number].tier == "structure" or not view.joined
+    ]
 
 
 def _secret(match: re.Match[bytes]) -> tuple[int, int]:
