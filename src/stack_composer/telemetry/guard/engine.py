@@ -264,6 +264,13 @@ class Guard:
             rules = in_order(rules, self.policy.rules, profile)
         return best_matcher(rules)
 
+    def matcher(self) -> Matcher:
+        """The text rules, compiled; for who explains them.
+
+        Raises whatever compiling raises; then everything not plain is dropped.
+        """
+        return self._matcher or self._load()
+
     def _load(self) -> Matcher:
         """Compile the rules; once. If that fails, everything not plain is dropped."""
         if self._broken:

@@ -133,6 +133,11 @@ class Matcher:
             work = _blank(work, fresh)
         raise UnsettledError
 
+    def asked(self, data: bytes) -> list[TextRule]:
+        """The rules that look at ``data``; the gate answers for the others."""
+        indexes = self._candidates(blank_markers(data))
+        return [self.rules[index] for index in indexes if index < len(self.rules)]
+
     def _hits(self, data: bytes, exempt: Exempt | None) -> list[Span]:
         found = []
         for index in self._candidates(data):
