@@ -17,6 +17,7 @@ from stack_composer.telemetry.guard.engine import Guard
 from stack_composer.telemetry.guard.policy import Policy
 from stack_composer.telemetry.guard.reference import redact_reference
 from stack_composer.telemetry.guard.views import TooDeepError, rewrite, views
+from stack_composer.telemetry.model import DROPPED
 
 AWS_KEY = "AK" + "IA" + "Q3EGRLWZ5MN7TUXB"
 MAIL = "alice@example.org"
@@ -166,3 +167,24 @@ def test_a_view_is_what_each_part_reads_as(parts: list[bytes]) -> None:
         if at >= 0:
             start, end = view.origin(at, at + 1)
             assert data[start:end] == b"%41"
+
+
+@pytest.mark.parametrize("codec", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-16"])
+def test_text_of_wide_characters_is_read(guard: Guard, codec: str) -> None:
+    """As bytes, and as a text that somebody decoded one byte a character."""
+    data = f"to {MAIL} and others".encode(codec)
+    assert guard.value("note", data) is DROPPED
+    misread = data.decode("latin-1")
+    answer = guard.texts([(guard.key("note"), "is clean"), (guard.key("note"), misread)])
+    assert answer[0] == "is clean"
+    assert "[redacted:email]" in answer[1]
+    assert [finding.rule for finding in guard.findings(misread)] == ["email"]
+    assert answer[1] == redact_reference(misread)
+
+
+def test_a_text_with_the_separator_in_it_stays_with_its_own_answer(guard: Guard) -> None:
+    texts = ["is\0clean", MAIL, "", "\0", f"x\0{MAIL}", "is clean"]
+    answers = guard.texts([(guard.key("note"), text) for text in texts])
+    assert answers == [
+        "is\0clean", "[redacted:email]", "", "\0", "x\0[redacted:email]", "is clean"
+    ]  # fmt: skip

@@ -47,6 +47,8 @@ MARKER_HASH_CHARS: Final = (32, 64)  # of a keyed hash, and of a plain one
 _NAME_CHARS: Final = b"abcdefghijklmnopqrstuvwxyz0123456789-"
 _HASH_CHARS: Final = b"0123456789abcdef"
 ROUNDS_MAX: Final = 16
+REPEATED_BYTES_MIN: Final = 12
+REPEATED_SPANS_MAX: Final = 64
 MATCH_BYTES_MIN: Final = 3
 _RE2_BYTES_MAX = 64 << 20  # Room for the automaton's states; it takes what it needs.
 
@@ -128,7 +130,8 @@ class Matcher:
             fresh = self._hits(work, exempt)
             if not fresh:
                 return found
-            fresh = [_whole_characters(data, span) for span in fresh]
+            fresh = merge(_whole_characters(data, span) for span in fresh)
+            fresh = merge(fresh + repeats(work, fresh))
             found = merge(found + fresh)
             work = _blank(work, fresh)
         raise UnsettledError
@@ -207,6 +210,26 @@ def merge(spans: Iterable[Span]) -> list[Span]:
         else:
             merged.append(span)
     return merged
+
+
+def repeats(data: bytes, found: Sequence[Span]) -> list[Span]:
+    """Where else in ``data`` what was found stands, without a word that tells of it.
+
+    Only what is long and no plain word, or a password would take its word from the
+    rest of the text; and not in a text full of hits, to bound the cost.
+    """
+    if len(found) > REPEATED_SPANS_MAX:
+        return []
+    more = []
+    for span in found:
+        secret = data[span.start : span.end]
+        if len(secret) < REPEATED_BYTES_MIN or secret.isalpha():
+            continue
+        at = data.find(secret)
+        while at >= 0:
+            more.append(Span(at, at + len(secret), span.rule))
+            at = data.find(secret, at + len(secret))
+    return more
 
 
 def _by_start(span: Span) -> int:
