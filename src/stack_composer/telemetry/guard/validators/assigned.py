@@ -173,7 +173,8 @@ def service_key(data: bytes, start: int, end: int) -> bool:
     value = data[start:end]
     if _is_plain(value) or not is_made(value, 16):
         return False
-    return is_service(words_before(data, start)[-_NAME_WORDS_MAX:], _TELLING)
+    before = words_before(data, start)[-_NAME_WORDS_MAX:]
+    return is_service(before, _TELLING) and before[-1] not in _DESCRIPTIONS
 
 
 def _is_plain(value: bytes, *, quoted: bool = False) -> bool:
@@ -198,10 +199,10 @@ _SECRET_STEMS: Final = ("token", "secret", "key", "credential", "access", "priva
 _DESCRIPTIONS: Final = frozenset(
     words(
         "age algorithm attempts bytes changed class count digest enabled encoder error exists "
-        "expired expires expiry field file filename fingerprint form format hash hint id ids "
+        "domain email expired expires expiry field file filename fingerprint form format hash hint id ids "
         "index input izer label length less limit manager max message min mode name names page "
-        "path policy prompt provider ref reset required rule sha1 sha256 size source status "
-        "store strength type types uri url usage valid version"
+        "path policy prompt provider ref reset project required rule sha1 sha256 size source "
+        "status store strength type types uri url usage user username valid version"
     )
 )
 
