@@ -35,6 +35,8 @@ TOO_LONG: Final = "too-long"
 TOO_DEEP: Final = "too-deep"
 FAULT: Final = "fault"
 UNKNOWN_TYPE: Final = "unknown-type"
+OF_PERSONS: Final = ("person", "national")
+"""The tiers that ids made by machines are not searched for."""
 _KEYS_MAX: Final = 4096
 _JUDGED_MAX: Final = 1024
 _EVERYTHING: Final = KeyRule(
@@ -225,7 +227,7 @@ class Guard:
         data = text.encode("utf-8", "surrogatepass")
         spans = _or_all_if_wide(matcher, data, matcher.spans(data))
         if spans and isinstance(verdict, Verdict) and verdict.machine:
-            spans = [span for span in spans if matcher.rules[span.rule].tier != "person"]
+            spans = [span for span in spans if matcher.rules[span.rule].tier not in OF_PERSONS]
         return data, spans
 
     def _redact(self, matcher: Matcher, data: bytes, spans: Sequence[Span]) -> str:
