@@ -27,7 +27,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
-_BEFORE_BYTES_MAX: Final = 56
+_BEFORE_BYTES_MAX: Final = 48
 _VALUE_BYTES_MAX: Final = 512
 _NAME_WORDS_MAX: Final = 3  # "the odds api"
 
@@ -170,11 +170,11 @@ def secret_nearby(data: bytes, start: int, end: int) -> bool:
 
 def service_key(data: bytes, start: int, end: int) -> bool:
     """A long value right after the name of a service, with no other word between."""
-    value = data[start:end]
-    if _is_plain(value) or not is_made(value, 16):
-        return False
     before = words_before(data, start)[-_NAME_WORDS_MAX:]
-    return is_service(before, _TELLING) and before[-1] not in _DESCRIPTIONS
+    if not before or before[-1] in _DESCRIPTIONS or not is_service(before, _TELLING):
+        return False
+    value = data[start:end]
+    return is_made(value, 16) and not _is_plain(value)
 
 
 def _is_plain(value: bytes, *, quoted: bool = False) -> bool:
@@ -238,14 +238,15 @@ def words_before(data: bytes, start: int) -> list[str]:
 
 
 def is_service(before: list[str], services: frozenset[str]) -> bool:
-    """Whether some words in a row are the name of a service."""
-    for first in range(len(before)):
-        name = ""
-        for word in before[first : first + _NAME_WORDS_MAX]:
-            name += word
-            if name in services:
-                return True
-    return False
+    """Whether a word, or two or three in a row, are the name of a service."""
+    if not services.isdisjoint(before):
+        return True
+    pairs = [one + two for one, two in zip(before, before[1:], strict=False)]
+    if not services.isdisjoint(pairs):
+        return True
+    return not services.isdisjoint(
+        pair + three for pair, three in zip(pairs, before[2:], strict=False)
+    )
 
 
 _NONE, _WEAK, _STRONG = range(3)
