@@ -111,22 +111,28 @@ def _is_word(value: bytes) -> bool:
 
 
 _SETTING: Final = re.compile(
-    rb"(?:^|\n|\\n|[;\"'])[ \t]{0,8}(?:# ?|// ?|; ?)?(?:export |set |ENV |ARG |- |-e )?"
-    rb"[\"']?[A-Za-z0-9_.-]{1,48}[\"']? ?(?:=|: ?)$"
+    rb"(?:(?:^|\n|\\n)[ \t]{0,8}(?:# ?|// ?|; ?)?(?:export |set |ENV |ARG |- |-e )?"
+    rb"[\"']?[A-Za-z0-9_.-]{1,48}[\"']? ?(?:=|: ?)|[;\"'] ?[A-Za-z0-9_.-]{1,48}=)$"
 )
 _NO_PLAIN_WORD: Final = re.compile(rb"[a-z][A-Z]|[._:/]|^[A-Z_]+$|(?i:pass)")
 
 
 def _is_setting(data: bytes, start: int, end: int) -> bool:
     """A plain word that ends a line of settings: ``DB_PASSWORD=whiteduke``."""
-    return (
-        data[end : end + 1] in _LINE_ENDS
-        and _NO_PLAIN_WORD.search(data, start, end) is None
-        and _SETTING.search(data[max(0, start - _BEFORE_BYTES_MAX) : start]) is not None
-    )
+    if _NO_PLAIN_WORD.search(data, start, end) is not None:
+        return False
+    sign = _SETTING.search(data[max(0, start - _BEFORE_BYTES_MAX) : start])
+    if sign is None:
+        return False
+    # After a colon further words make a sentence: "Password: must be long".
+    if sign[0].endswith(b"="):
+        return data[end : end + 1] in _LINE_ENDS
+    return data[end : end + _AFTER_BYTES_MAX].lstrip(b" \t")[:1] in _COLON_ENDS
 
 
-_LINE_ENDS: Final = frozenset((b"", b"\n", b"\r", b" ", b"\\", b"\0", b";", b'"', b"'"))
+_AFTER_BYTES_MAX: Final = 8
+_COLON_ENDS: Final = frozenset((b"", b"\n", b"\r", b"#", b"\\", b"\0"))
+_LINE_ENDS: Final = _COLON_ENDS | {b" ", b";", b'"', b"'"}
 
 
 def password_nearby(data: bytes, start: int, end: int) -> bool:
@@ -151,6 +157,8 @@ def setting(data: bytes, start: int, end: int) -> bool:
     if value[-1:] in _CODE_ENDS or _CALL.match(value) or is_placeholder(value):
         return False
     if value.lower() in NOTHING or _LOOKUP.match(value) or b"://" in value:
+        return False
+    if _is_description(words_before(data, start), _STEMS):
         return False
     if _PASSWORD_KEY.search(data[max(0, start - _BEFORE_BYTES_MAX) : start]):
         return not _is_word(value) or _is_setting(data, start, end)
@@ -229,8 +237,11 @@ def _is_plain(value: bytes, *, quoted: bool = False) -> bool:
 
 
 _DOTTED: Final = re.compile(rb"^\$?[A-Za-z0-9_.-]+$")
-_PASSWORD_STEMS: Final = ("pass", "pwd", "pw", "pswd", "kennwort", "contrasena", "senha")
-_SECRET_STEMS: Final = ("token", "secret", "key", "credential", "access", "private", "auth")
+_PASSWORD_STEMS: Final = words(
+    "password passwd passphrase passcode passwort pass pswd pwd pw kennwort contrasena senha"
+)
+_SECRET_STEMS: Final = words("token secret key credential access private auth")
+_STEMS: Final = _PASSWORD_STEMS + _SECRET_STEMS
 # After the word for a credential, these say that something about it follows.
 _DESCRIPTIONS: Final = frozenset(
     words(
@@ -245,6 +256,8 @@ _DESCRIPTIONS: Final = frozenset(
 
 def _is_description(before: list[str], stems: tuple[str, ...]) -> bool:
     """Whether the last word for a credential, or one after it, says that it is none itself."""
+    if before[-1:] == ["is"]:
+        return False  # prose: "the password for the user x is"
     for at in range(len(before) - 1, -1, -1):
         word = before[at]
         for stem in stems:
