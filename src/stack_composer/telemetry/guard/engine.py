@@ -10,6 +10,8 @@ ours become ``DROPPED`` (or a tombstone inside a nested value), and are counted.
 
 from __future__ import annotations
 
+import os
+
 from stack_composer.telemetry.model import DROPPED
 
 from .keys import KEY_CHARS_MAX, KeyTable, Verdict
@@ -33,7 +35,10 @@ TOO_LONG: Final = "too-long"
 TOO_DEEP: Final = "too-deep"
 FAULT: Final = "fault"
 UNKNOWN_TYPE: Final = "unknown-type"
+OF_PERSONS: Final = ("person", "national")
+"""The tiers that ids made by machines are not searched for."""
 _KEYS_MAX: Final = 4096
+_JUDGED_MAX: Final = 1024
 _EVERYTHING: Final = KeyRule(
     FAULT, "drop", (), (), ends=False, numbers=True, reason="The key could not be judged."
 )
@@ -82,6 +87,9 @@ class Guard:
         self._matcher: Matcher | None = None
         self._broken = False
         self._hasher: Hasher | None = None
+        self._judged: dict[bytes, tuple[str | None, list[tuple[str, str]]]] = {}
+        self._digest_key = os.urandom(16)
+        self._counting: list[tuple[str, str]] | None = None
 
     # -- keys ---------------------------------------------------------------
 
@@ -122,8 +130,10 @@ class Guard:
                     return answers
                 matcher = self._load()
             joined = "\0".join(answers)
-            if len(joined) > TEXT_CHARS_MAX and max(map(len, answers)) > TEXT_CHARS_MAX:
-                suspects = self._suspects_and_long_ones(matcher, answers)
+            if joined.count("\0") >= len(answers) or (
+                len(joined) > TEXT_CHARS_MAX and max(map(len, answers)) > TEXT_CHARS_MAX
+            ):
+                suspects = self._suspects_among_odd_ones(matcher, answers)
             else:
                 suspects = matcher.suspects(answers, joined)
         except Exception:  # noqa: BLE001 - fail closed: every fault drops and is counted
@@ -132,13 +142,45 @@ class Guard:
             suspects = range(len(answers))
         for index in suspects:
             verdict, text = pending[index]
-            answers[index] = _dropped_if_gone(self._judge_text(text, verdict))
+            answers[index] = _dropped_if_gone(self._judge_suspect(text, verdict))
         return answers
 
-    def _suspects_and_long_ones(self, matcher: Matcher, texts: Sequence[str]) -> Sequence[int]:
-        too_long = {index for index, text in enumerate(texts) if len(text) > TEXT_CHARS_MAX}
-        short = ["" if index in too_long else text for index, text in enumerate(texts)]
-        return sorted(too_long.union(matcher.suspects(short, "\0".join(short))))
+    def _suspects_among_odd_ones(self, matcher: Matcher, texts: Sequence[str]) -> Sequence[int]:
+        """Ask the gate; a text that is too long, or holds our separator, is one anyway."""
+        odd = {
+            index for index, text in enumerate(texts) if len(text) > TEXT_CHARS_MAX or "\0" in text
+        }
+        even = ["" if index in odd else text for index, text in enumerate(texts)]
+        return sorted(odd.union(matcher.suspects(even, "\0".join(even))))
+
+    def _judge_suspect(self, text: str, verdict: KeyVerdict) -> str:
+        """Judge a text in which the gate hit, or remember how it was judged before.
+
+        Real programs record the same few suspects again and again. They are remembered
+        by a digest under a key of this process: no secret stays in memory for that.
+        """
+        digest = self._digest(f"{verdict.key}\0{text}")
+        known = self._judged.get(digest)
+        if known is None:
+            faults = self.faults
+            counted = self._counting = []
+            answer = self._judge_text(text, verdict)
+            self._counting = None
+            if faults == self.faults:
+                if len(self._judged) >= _JUDGED_MAX:
+                    self._judged.clear()
+                self._judged[digest] = (None if answer is text else answer, counted)
+            return answer
+        for rule, action in known[1]:
+            self._count(rule, action)
+        return text if known[0] is None else known[0]
+
+    def _digest(self, text: str) -> bytes:
+        from hashlib import blake2b
+
+        return blake2b(
+            text.encode("utf-8", "surrogatepass"), digest_size=16, key=self._digest_key
+        ).digest()
 
     def findings(self, text: str, key: str = "") -> list[Finding]:
         """What the guard finds in ``text``, as the value of ``key`` if one is given.
@@ -183,9 +225,9 @@ class Guard:
         self, matcher: Matcher, text: str, verdict: KeyVerdict | None
     ) -> tuple[bytes, list[Span]]:
         data = text.encode("utf-8", "surrogatepass")
-        spans = matcher.spans(data)
+        spans = _or_all_if_wide(matcher, data, matcher.spans(data))
         if spans and isinstance(verdict, Verdict) and verdict.machine:
-            spans = [span for span in spans if matcher.rules[span.rule].tier != "person"]
+            spans = [span for span in spans if matcher.rules[span.rule].tier not in OF_PERSONS]
         return data, spans
 
     def _redact(self, matcher: Matcher, data: bytes, spans: Sequence[Span]) -> str:
@@ -273,7 +315,7 @@ class Guard:
         if len(value) > TEXT_CHARS_MAX:
             return self._gone(TOO_LONG)
         matcher = self._matcher or self._load()
-        spans = matcher.spans(value)
+        spans = _or_all_if_wide(matcher, value, matcher.spans(value))
         return self._gone(matcher.rules[spans[0].rule].name) if spans else value
 
     def _container(self, value: Any, verdict: Verdict, depth: int) -> Any:
@@ -305,6 +347,8 @@ class Guard:
 
     def _count(self, rule: str, action: str) -> None:
         self.counts[rule, action] = self.counts.get((rule, action), 0) + 1
+        if self._counting is not None:
+            self._counting.append((rule, action))
 
     def _gone(self, rule: str) -> _Gone:
         self._count(rule, "drop")
@@ -318,6 +362,21 @@ class Guard:
 def tombstone(rule: str) -> str:
     """The marker that stands where ``rule`` found something; it shows nothing of it."""
     return f"[redacted:{rule}]"
+
+
+def _or_all_if_wide(matcher: Matcher, data: bytes, spans: list[Span]) -> list[Span]:
+    """``spans``, or all of ``data`` if more is found in it without its NULs.
+
+    Between NULs stand the letters of a text of two or four bytes a character (UTF-16)
+    that is taken for one of single bytes.
+    """
+    if b"\0" not in data:
+        return spans
+    bare = bytearray(data)
+    for span in reversed(spans):
+        bare[span.start : span.end] = b" " * (span.end - span.start)
+    more = matcher.spans(bytes(bare).replace(b"\0", b""))
+    return [type(more[0])(0, len(data), more[0].rule)] if more else spans
 
 
 def _dropped_if_gone(value: Any) -> Any:

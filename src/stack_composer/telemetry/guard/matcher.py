@@ -21,6 +21,8 @@ from __future__ import annotations
 from bisect import bisect_right
 from itertools import accumulate
 
+from .hidden import HIDDEN
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -42,6 +44,8 @@ MARKER_START: Final = b"[redacted:"
 MARKER_NAME_CHARS_MAX: Final = 40
 _NAME_CHARS: Final = b"abcdefghijklmnopqrstuvwxyz0123456789-"
 ROUNDS_MAX: Final = 16
+REPEATED_BYTES_MIN: Final = 12
+REPEATED_SPANS_MAX: Final = 64
 MATCH_BYTES_MIN: Final = 3
 _RE2_BYTES_MAX = 64 << 20  # Room for the automaton's states; it takes what it needs.
 
@@ -84,7 +88,11 @@ class Matcher:
         raise NotImplementedError
 
     def _candidates(self, data: bytes) -> Iterable[int]:
-        """The rules that may hit in ``data``; none that does is left out."""
+        """The rules that may hit in ``data``; none that does is left out.
+
+        One more than the last rule's index stands for ``views``: ``data`` may read
+        otherwise than it stands.
+        """
         raise NotImplementedError
 
     def _compile(self, pattern: bytes) -> Pattern:
@@ -116,7 +124,8 @@ class Matcher:
             fresh = self._hits(work)
             if not fresh:
                 return found
-            fresh = [_whole_characters(data, span) for span in fresh]
+            fresh = merge(_whole_characters(data, span) for span in fresh)
+            fresh = merge(fresh + repeats(work, fresh))
             found = merge(found + fresh)
             work = _blank(work, fresh)
         raise UnsettledError
@@ -124,7 +133,27 @@ class Matcher:
     def _hits(self, data: bytes) -> list[Span]:
         found = []
         for index in self._candidates(data):
-            found += search_rule(*self._search(index), data, index)
+            if index == len(self.rules):
+                found += self._hidden_hits(data)
+            else:
+                found += search_rule(*self._search(index), data, index)
+        return found
+
+    def _hidden_hits(self, data: bytes) -> list[Span]:
+        """What the rules find in ``data`` as its reader would read it."""
+        from .views import views
+
+        found = []
+        for view in views(data):
+            for index in self._candidates(view.data):
+                if index == len(self.rules):
+                    continue  # ``views`` itself reads what it has read.
+                if view.joined and self.rules[index].tier != "structure":
+                    continue
+                found += [
+                    Span(*view.origin(span.start, span.end), index)
+                    for span in search_rule(*self._search(index), view.data, index)
+                ]
         return found
 
 
@@ -169,6 +198,26 @@ def merge(spans: Iterable[Span]) -> list[Span]:
     return merged
 
 
+def repeats(data: bytes, found: Sequence[Span]) -> list[Span]:
+    """Where else in ``data`` what was found stands, without a word that tells of it.
+
+    Only what is long and no plain word, or a password would take its word from the
+    rest of the text; and not in a text full of hits, to bound the cost.
+    """
+    if len(found) > REPEATED_SPANS_MAX:
+        return []
+    more = []
+    for span in found:
+        secret = data[span.start : span.end]
+        if len(secret) < REPEATED_BYTES_MIN or secret.isalpha():
+            continue
+        at = data.find(secret)
+        while at >= 0:
+            more.append(Span(at, at + len(secret), span.rule))
+            at = data.find(secret, at + len(secret))
+    return more
+
+
 def _by_start(span: Span) -> int:
     return span.start
 
@@ -198,7 +247,7 @@ class Re2Matcher(Matcher):
 
         super().__init__(rules)
         self._re2 = re2
-        union = b"|".join(rule.gate for rule in rules)
+        union = b"|".join([*(rule.gate for rule in rules), HIDDEN])
         self._gate = re2.compile(union, self._options(captures=False))
         self._set: Any = None
 
@@ -221,7 +270,7 @@ class Re2Matcher(Matcher):
             return hits
         # A set also answers so when it ran out of room. The gate never does; where the
         # two disagree, every rule is asked.
-        return range(len(self.rules)) if self._gate.search(data) else ()
+        return range(len(self.rules) + 1) if self._gate.search(data) else ()
 
     def _compile(self, pattern: bytes) -> Pattern:
         compiled: Pattern = self._re2.compile(pattern, self._options(captures=True))
@@ -231,6 +280,7 @@ class Re2Matcher(Matcher):
         union = self._re2.Set.SearchSet(self._options(captures=False))
         for rule in self.rules:
             union.Add(rule.gate)
+        union.Add(HIDDEN)
         union.Compile()
         return union
 
@@ -256,12 +306,13 @@ class ReMatcher(Matcher):
 
         super().__init__(rules)
         self._re = re
+        self._hidden = re.compile(HIDDEN)
 
     def _suspects(self, texts: Sequence[str], data: bytes) -> list[int]:
         starts = text_starts(texts, len(data))
         found: set[int] = set()
         for index in self._candidates(data):
-            pattern, _ = self._search(index)
+            pattern = self._hidden if index == len(self.rules) else self._search(index)[0]
             position = 0
             while match := pattern.search(data, position):
                 at = text_at(starts, match)
@@ -271,11 +322,12 @@ class ReMatcher(Matcher):
 
     def _candidates(self, data: bytes) -> Iterable[int]:
         lowered = data.lower()
-        return [
+        rules = [
             index
             for index, rule in enumerate(self.rules)
             if not rule.anchors or any(anchor in lowered for anchor in rule.anchors)
         ]
+        return [*rules, len(self.rules)] if self._hidden.search(data) else rules
 
     def _compile(self, pattern: bytes) -> Pattern:
         return self._re.compile(pattern)
