@@ -75,7 +75,7 @@ _IBAN_CHARS: Final = dict(
 
 def iban(data: bytes, start: int, end: int) -> bool:
     """The country's length, and the check digits modulo 97 (ISO 13616)."""
-    account = re.sub(rb"[ -]", b"", data[start:end]).decode("ascii", "replace")
+    account = re.sub(rb"[ .-]", b"", data[start:end]).decode("ascii", "replace")
     if str(len(account)) != _IBAN_CHARS.get(account[:2]):
         return False
     turned = account[4:] + account[:4]
@@ -159,7 +159,7 @@ def phone(data: bytes, start: int, end: int) -> bool:
     value = data[start:end]
     if _amid_digits(data, start, end) and not value.startswith(b"+"):
         return False
-    least = 8 if value.startswith(b"+") else 10
+    least = 7 if value.startswith(b"+") else 10
     return least <= len(digits_of(value)) <= 15
 
 
