@@ -178,6 +178,11 @@ def national_phone(data: bytes, start: int, end: int) -> bool:
     return 9 <= digits <= 12 and not _DATE.match(value) and not _amid_digits(data, start, end)
 
 
+def phone_abroad(data: bytes, start: int, end: int) -> bool:
+    """Twelve digits or thirteen, which countries of two or three digits have."""
+    return len(digits_of(data[start:end])) in (12, 13) and not _amid_digits(data, start, end)
+
+
 def _amid_digits(data: bytes, start: int, end: int) -> bool:
     """Whether more digits stand around: groups of a longer number, a fraction, a time."""
     before, after = data[max(0, start - 2) : start], data[end : end + 2]
