@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 SURE: Final = True
 ALONE: Final = False
+_SEPARATORS: Final = b" -+./:()[]"
 _LAYOUT: Final = bytes(
-    57 if 48 <= byte <= 57 else 65 if chr(byte).isalpha() and byte < 128 else byte if byte == 47
-    else 45
+    57 if 48 <= byte <= 57 else 65 if chr(byte).isalpha() and byte < 128 else 47 if byte == 47
+    else 45 if byte in _SEPARATORS else 0
     for byte in range(256)
 )  # fmt: skip
-_SEPARATORS: Final = b" -+./:()[]"
 
 
 def number(data: bytes, start: int, end: int) -> bool:
@@ -320,9 +320,9 @@ def ru_snils(text: str) -> bool:
 
 
 def kr_rrn(text: str) -> bool:
-    """Korea: a date and one of two check digits, of citizens and of foreigners."""
+    """Korea: a date and a check digit, greater by 2 for foreigners."""
     rest = 11 - _weighted(text, (2, 3, 4, 5, 6, 7, 8, 9, 2, 3, 4, 5)) % 11
-    return _YYMMDD(text) and int(text[12]) in (rest % 10, (rest + 2) % 10)
+    return _YYMMDD(text) and int(text[12]) == (rest + 2 * (text[6] in "5678")) % 10
 
 
 _YYMMDD: Final = yymmdd()
@@ -422,6 +422,8 @@ def siret(text: str) -> bool:
 def fr_nir(text: str) -> bool:
     """France, persons: sex, year, month, and the complement modulo 97."""
     text = text.replace("2A", "19").replace("2B", "18")  # Corsica
+    if not text.isdigit():
+        return False
     month = int(text[3:5])
     born = month <= 12 or 20 <= month <= 42 or month >= 50
     return text[0] in "12" and born and 97 - int(text[:13]) % 97 == int(text[13:])
@@ -586,6 +588,7 @@ def _layouts(text: str) -> list[bytes]:
     ]
 
 
+_IMEI: Final = shaped("35|86|01|49|45|99|52|53")
 _EC_PROVINCE: Final = shaped("0[1-9]|1[0-9]|2[0-4]|30")
 _NIK_DATE: Final = ddmmyy(6, more=40)
 _GROUPED: Final = (
@@ -643,7 +646,8 @@ _ROWS: Final[tuple[tuple[bool, str, Test], ...]] = (
     (SURE, "D4-D5-D1", au_medicare),
     (SURE, "D4-D3-D3", npi),
     (SURE, "D3-D3-D2-D2 D3-D2-D2-D3", zero(11, "6,5,7,2,3,4,5,6,7,-1")),
-    (SURE, "D11", any_of(tr_tckn, de_idnr, pl_pesel, no_fnr, be_nn, ee_lt, br_cpf, it_vat, gr_amka, cuit)),
+    (SURE, "D11", any_of(tr_tckn, de_idnr, pl_pesel, no_fnr, be_nn)),
+    (SURE, "D11", any_of(ee_lt, br_cpf, it_vat, gr_amka, cuit)),
     (SURE, "D2-D3-D3-D3", any_of(au_abn, de_idnr)),
     (SURE, "D2-D2-D2-D3-D2", be_nn),
     (SURE, "D6-D5", any_of(no_fnr, ddmmyy())),
@@ -668,8 +672,8 @@ _ROWS: Final[tuple[tuple[bool, str, Test], ...]] = (
     (SURE, "D12 D2-D6-D3-D1", shaped("(?:0[1-9]|1[0-9]|2[01])[0-9]{6}001")),
     (SURE, "D16", id_nik),
     (SURE, "D15", both(shaped("0"), id_npwp)),
-    (SURE, "D15", both(shaped("35|86|01|49|45|99|52|53"), luhn)),
-    (SURE, "D2-D6-D6-D1 D2-D6-D6-D2 D2-D6-D6 D8-D6 D8-D6-D1", shaped("[0-9]{2}")),
+    (SURE, "D15", both(_IMEI, luhn)),
+    (SURE, "D2-D6-D6-D1 D2-D6-D6-D2 D2-D6-D6 D8-D6 D8-D6-D1", _IMEI),
     (SURE, "D2-D3-D3-D1-D3-D3", id_npwp),
     (ALONE, _GROUPED, accept),
     (ALONE, "D6-D1 D7-D1 D8-D1 D9-D1 D4-D1 D5-D1 D6-A1 D5-A1", dashed),
@@ -698,7 +702,7 @@ _ROWS: Final[tuple[tuple[bool, str, Test], ...]] = (
     (ALONE, "A1D6A1 A1-D6-A1 A1D8A1 A1-D8 A1-D7 A1-D6 A2-D6 A2-D8-D1 A1-D8-D1 A3-D9-D1", accept),
     (SURE, "A1D10", shaped("[PCGQV]00")),
     (SURE, "A1D12A1 A1D13", ddmmyy(1)),
-    (ALONE, "A4D8 A4-D4-D4 A4D5A1 A2D13 A6D8A1D3 A2D5 A1D10 A1D5A1", accept),
+    (ALONE, "A4D8 A4-D4-D4 A4D5A1 A2D13 A6D8A1D3 A2D5 A1D10 A1D5A1 A1D6", accept),
     (SURE, "A1D2A2D4A1", shaped("[TSR]")),
     (SURE, "D6A1D3A1 D6A1D4 D6-D3A1", fi_hetu),
     (SURE, "D8A1D3 D2-D6-A1-D3", de_rvnr),

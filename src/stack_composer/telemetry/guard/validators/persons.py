@@ -186,7 +186,7 @@ def phone_abroad(data: bytes, start: int, end: int) -> bool:
 def _amid_digits(data: bytes, start: int, end: int) -> bool:
     """Whether more digits stand around: groups of a longer number, a fraction, a time."""
     before, after = data[max(0, start - 2) : start], data[end : end + 2]
-    if before[:1].isdigit() and before[1:] in (b" ", b"-", b"."):
+    if before[:1].isdigit() and before[1:] in (b" ", b"-", b".", b",", b":"):
         return True
     return after[:1] in (b".", b":", b",", b" ") and after[1:].isdigit()
 
