@@ -23,6 +23,7 @@ TITLES = {
     "url": ("In addresses", "What stands in front of a host, or in a query."),
     "assignment": ("Assignments", "What is assigned to a word for a password or a key."),
     "person": ("Personal data", "What tells of a person."),
+    "national": ("Numbers given by states", "By check digit, by form, or after a word for one."),
 }
 PROFILES = {"default": "both", "strict": "strict"}
 ACTIONS = {

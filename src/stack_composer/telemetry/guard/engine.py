@@ -35,6 +35,10 @@ TOO_LONG: Final = "too-long"
 TOO_DEEP: Final = "too-deep"
 FAULT: Final = "fault"
 UNKNOWN_TYPE: Final = "unknown-type"
+OF_PERSONS: Final = ("person", "national")
+"""The tiers that ids made by machines are not searched for."""
+CONTENT: Final = ("content",)
+"""The tier that the values of a key that was turned on are not searched for."""
 _KEYS_MAX: Final = 4096
 _IN_PARTS: Final = ("literals", "arguments")  # Actions of key rules that look into the text.
 _JUDGED_MAX: Final = 1024
@@ -226,9 +230,9 @@ class Guard:
         self, matcher: Matcher, text: str, verdict: KeyVerdict | None
     ) -> tuple[bytes, list[Span]]:
         data = text.encode("utf-8", "surrogatepass")
-        without = ""
+        without: tuple[str, ...] = ()
         if isinstance(verdict, Verdict):
-            without = "person" if verdict.machine else "content" if verdict.turned_on else ""
+            without = OF_PERSONS if verdict.machine else CONTENT if verdict.turned_on else ()
         spans = _or_all_if_wide(matcher, data, matcher.spans(data, without=without))
         return data, spans
 
@@ -388,7 +392,7 @@ class Guard:
         below = self.key(name)
         if above.rule is not None:
             return Verdict(name, below.text, "value", rule=above.rule, phrase=above.phrase)
-        if above.turned_on and below.rule is not None and below.rule.action == "drop":
+        if above.turned_on and below.rule is not None and below.rule.content:
             return Verdict(name, below.text, "scan", turned_on=True)
         return below
 

@@ -44,6 +44,8 @@ MARKER_START: Final = b"[redacted:"
 MARKER_NAME_CHARS_MAX: Final = 40
 _NAME_CHARS: Final = b"abcdefghijklmnopqrstuvwxyz0123456789-"
 ROUNDS_MAX: Final = 16
+REPEATED_BYTES_MIN: Final = 12
+REPEATED_SPANS_MAX: Final = 64
 MATCH_BYTES_MIN: Final = 3
 _RE2_BYTES_MAX = 64 << 20  # Room for the automaton's states; it takes what it needs.
 
@@ -108,8 +110,8 @@ class Matcher:
             self._searches[index] = search
         return search
 
-    def spans(self, data: bytes, *, without: str = "") -> list[Span]:
-        """Find what must not be written of ``data``, by all rules but one tier's.
+    def spans(self, data: bytes, *, without: Sequence[str] = ()) -> list[Span]:
+        """Find what must not be written of ``data``, by all rules but some tiers'.
 
         The spans are disjoint, in order, and extended to whole UTF-8 characters.
 
@@ -122,21 +124,22 @@ class Matcher:
             fresh = self._hits(work, without)
             if not fresh:
                 return found
-            fresh = [_whole_characters(data, span) for span in fresh]
+            fresh = merge(_whole_characters(data, span) for span in fresh)
+            fresh = merge(fresh + repeats(work, fresh))
             found = merge(found + fresh)
             work = _blank(work, fresh)
         raise UnsettledError
 
-    def _hits(self, data: bytes, without: str) -> list[Span]:
+    def _hits(self, data: bytes, without: Sequence[str]) -> list[Span]:
         found = []
         for index in self._candidates(data):
             if index == len(self.rules):
                 found += self._hidden_hits(data, without)
-            elif self.rules[index].tier != without:
+            elif self.rules[index].tier not in without:
                 found += search_rule(*self._search(index), data, index)
         return found
 
-    def _hidden_hits(self, data: bytes, without: str) -> list[Span]:
+    def _hidden_hits(self, data: bytes, without: Sequence[str]) -> list[Span]:
         """What the rules find in ``data`` as its reader would read it."""
         from .views import views
 
@@ -146,7 +149,7 @@ class Matcher:
                 if index == len(self.rules):
                     continue  # ``views`` itself reads what it has read.
                 tier = self.rules[index].tier
-                if tier == without or (view.joined and tier != "structure"):
+                if tier in without or (view.joined and tier != "structure"):
                     continue
                 found += [
                     Span(*view.origin(span.start, span.end), index)
@@ -195,6 +198,26 @@ def merge(spans: Iterable[Span]) -> list[Span]:
         else:
             merged.append(span)
     return merged
+
+
+def repeats(data: bytes, found: Sequence[Span]) -> list[Span]:
+    """Where else in ``data`` what was found stands, without a word that tells of it.
+
+    Only what is long and no plain word, or a password would take its word from the
+    rest of the text; and not in a text full of hits, to bound the cost.
+    """
+    if len(found) > REPEATED_SPANS_MAX:
+        return []
+    more = []
+    for span in found:
+        secret = data[span.start : span.end]
+        if len(secret) < REPEATED_BYTES_MIN or secret.isalpha():
+            continue
+        at = data.find(secret)
+        while at >= 0:
+            more.append(Span(at, at + len(secret), span.rule))
+            at = data.find(secret, at + len(secret))
+    return more
 
 
 def _by_start(span: Span) -> int:

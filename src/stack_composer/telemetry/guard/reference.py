@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 
 from .hidden import HIDDEN
+from .matcher import REPEATED_BYTES_MIN, REPEATED_SPANS_MAX
 from .rules import TextRule, text_rules
 from .validators import find_validator
 from .views import views
@@ -44,7 +45,8 @@ def find_reference(data: bytes, rules: list[TextRule]) -> list[tuple[int, str] |
     owner: list[tuple[int, str] | None] = [None] * len(data)
     hits = 0
     while fresh := _all_hits(bytes(hidden), rules) + _hidden_hits(bytes(hidden), rules):
-        for start, end, rule in _united([_widened(data, hit) for hit in fresh]):
+        fresh = _united([_widened(data, hit) for hit in fresh])
+        for start, end, rule in _united(fresh + _repeats(bytes(hidden), fresh)):
             hits += 1
             for at in range(start, end):
                 hidden[at] = 0
@@ -86,6 +88,18 @@ def _secret(match: re.Match[bytes]) -> tuple[int, int]:
         match.span(group) for group in range(1, match.re.groups + 1) if match[group] is not None
     ]
     return taken[0] if taken else match.span()
+
+
+def _repeats(data: bytes, hits: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+    """The other places of what was found, if it is long and no plain word."""
+    return [
+        (*match.span(), rule)
+        for start, end, rule in hits
+        if len(hits) <= REPEATED_SPANS_MAX
+        and end - start >= REPEATED_BYTES_MIN
+        and not data[start:end].isalpha()
+        for match in re.finditer(re.escape(data[start:end]), data)
+    ]
 
 
 def _widened(data: bytes, hit: tuple[int, int, int]) -> tuple[int, int, int]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import Any
 
-TIERS = ("key", "content", "structure", "scheme", "url", "assignment", "person")
+TIERS = ("key", "content", "structure", "scheme", "url", "assignment", "person", "national")
 ACTIONS = ("drop", "mask", "hash", "pass", "literals", "arguments")
 _HEADER = '''# ruff: noqa: E501
 """Generated from rules.toml by rules.py; edit that file, never this one."""
@@ -70,7 +70,7 @@ class TextRule:
         self.tier = tier
         self.profile = profile
         self.action = action
-        self.anchors = tuple(anchor.encode() for anchor in anchors)
+        self.anchors = tuple(anchor.encode("latin-1") for anchor in anchors)
         self.gate = gate.encode()
         self.pattern = pattern.encode()
         self.validator = validator
@@ -202,7 +202,7 @@ def render_table(rules: list[dict[str, Any]]) -> str:
 
 
 def _render(name: str, rows: list[tuple[Any, ...]]) -> str:
-    lines = "".join(f"    {row!r},\n" for row in rows)
+    lines = "".join(f"    {row!a},\n" for row in rows)
     return f"# fmt: off\n{name} = (\n{lines})\n# fmt: on\n"
 
 
