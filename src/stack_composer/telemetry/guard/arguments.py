@@ -20,7 +20,7 @@ MARKER = "[redacted:argument]"
 # An option with its value, a variable, a Windows switch or a header; the value is last.
 _ASSIGNED = re.compile(r"""(?s)["']?(?:--?|/)?([A-Za-z_][\w.-]{0,99})(?:=|:[ ]?)["']?(.+)""")
 _OPTION = re.compile(r"(?:--?|/)([A-Za-z][\w.-]{0,99})")
-_WORD = re.compile(r"""(?:"(?:[^"\\]|\\.)*(?:"|\Z)|'[^']*(?:'|\Z)|[^\s"'])+""", re.DOTALL)
+_WORD = re.compile(r"""(?:"(?:[^"\\]|\\.)*(?:"|\\?\Z)|'[^']*(?:'|\Z)|[^\s"'])+""", re.DOTALL)
 # -p is a password's option, and also that of a port or a folder.
 _PORTS = re.compile(r"[0-9.:/]*(?:[0-9]|/tcp|/udp)")
 _PASSWORD_ATTACHED = frozenset(("mariadb", "mysql", "mysqladmin", "mysqldump"))

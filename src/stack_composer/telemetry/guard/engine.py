@@ -162,12 +162,15 @@ class Guard:
         Real programs record the same few suspects again and again. They are remembered
         by a digest under a key of this process: no secret stays in memory for that.
         """
-        digest = self._digest(f"{verdict.key}\0{text}")
+        return self._remembered(verdict.key, text, lambda: self._judge_text(text, verdict))
+
+    def _remembered(self, key: str, text: str, judge: Callable[[], str]) -> str:
+        digest = self._digest(f"{key}\0{text}")
         known = self._judged.get(digest)
         if known is None:
             faults = self.faults
             counted = self._counting = []
-            answer = self._judge_text(text, verdict)
+            answer = judge()
             self._counting = None
             if faults == self.faults:
                 if len(self._judged) >= _JUDGED_MAX:
@@ -297,7 +300,7 @@ class Guard:
         if rule.action == "hash":
             return self._hash(value, verdict)
         if rule.action in _IN_PARTS:
-            return self._text_in_parts(value, rule)
+            return self._remembered(rule.name, value, lambda: self._text_in_parts(value, rule))
         marker = tombstone(rule.name)
         if value != marker:
             self._count(rule.name, "mask")
