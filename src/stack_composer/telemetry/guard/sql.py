@@ -132,7 +132,18 @@ def _sql_literals(query: str) -> list[Literal]:
         if instead and query[start:end] != instead:
             found.append((start, end, instead))
         position = max(end, start + 1)
-    return sorted(found)
+    return _disjoint(found)
+
+
+def _disjoint(found: list[Literal]) -> list[Literal]:
+    """In order; of what overlaps, one that reaches as far as all of it."""
+    parts: list[Literal] = []
+    for start, end, instead in sorted(found):
+        if parts and start < parts[-1][1]:
+            parts[-1] = (parts[-1][0], max(end, parts[-1][1]), parts[-1][2])
+        else:
+            parts.append((start, end, instead))
+    return parts
 
 
 def _other(query: str, start: int, sign: str) -> tuple[int, str]:
