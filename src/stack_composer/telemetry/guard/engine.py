@@ -343,9 +343,10 @@ class Guard:
         from .arguments import MARKER, in_arguments
 
         arguments = list(value)
-        for index, start, _ in in_arguments(value, self._names_secret):
+        for index, start, end in in_arguments(value, self._names_secret):
             self._count("argument", "mask")
-            arguments[index] = arguments[index][:start] + MARKER
+            argument = arguments[index]
+            arguments[index] = argument[:start] + MARKER + argument[end:]
         return [self._judge_text(argument) for argument in arguments]
 
     def _hash(self, value: str, verdict: Verdict) -> str:

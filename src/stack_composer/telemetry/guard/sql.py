@@ -128,7 +128,7 @@ def _sql_literals(query: str) -> list[Literal]:
             start, end = _string(query, position, start)
             instead = "?"
         else:
-            end, instead = _other(query, start, sign[0])
+            end, instead = _other(query, start, sign[0], alone=start == position)
         if instead and query[start:end] != instead:
             found.append((start, end, instead))
         position = max(end, start + 1)
@@ -146,8 +146,11 @@ def _disjoint(found: list[Literal]) -> list[Literal]:
     return parts
 
 
-def _other(query: str, start: int, sign: str) -> tuple[int, str]:
-    """The end of what begins with ``sign``, and what stands for it; "" if it stays."""
+def _other(query: str, start: int, sign: str, *, alone: bool) -> tuple[int, str]:
+    """The end of what begins with ``sign``, and what stands for it; "" if it stays.
+
+    ``alone``: what stands before is a literal, and so no part of a name.
+    """
     if sign == "/*":
         return _end_of(query, start + 2, "*/"), "/*?*/"
     if sign in ("--", "#"):
@@ -160,7 +163,7 @@ def _other(query: str, start: int, sign: str) -> tuple[int, str]:
         return name.end() if name else start + 1, ""
     if sign == "$":
         tag = _DOLLAR.match(query, start)
-        inside = start > 0 and (query[start - 1].isalnum() or query[start - 1] in "_$")
+        inside = not alone and (query[start - 1].isalnum() or query[start - 1] in "_$")
         return (start + 1, "") if not tag or inside else (_end_of(query, tag.end(), tag[0]), "?")
     number = _NUMBER.match(query, start)
     end = number.end() if number else len(query)
