@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -306,10 +305,10 @@ class BrokenMatcher(matcher.ReMatcher):
             raise MemoryError
         return super().suspects(texts, joined)
 
-    def spans(self, data: bytes, *, without: Sequence[str] = ()) -> list[matcher.Span]:
+    def spans(self, data: bytes, leave: matcher.Leave | None = None) -> list[matcher.Span]:
         if self.part == "spans" and b"cursed" in data:
             raise RuntimeError("never shown")
-        return super().spans(data, without=without)
+        return super().spans(data, leave)
 
 
 def broken_guard(part: str) -> Guard:

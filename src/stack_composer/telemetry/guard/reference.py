@@ -16,7 +16,7 @@ from .rules import TextRule, text_rules
 from .validators import find_validator
 from .views import views
 
-_MARKER = re.compile(rb"\[redacted:[a-z0-9-]{1,40}\]")
+_MARKER = re.compile(rb"\[redacted:[a-z0-9-]{1,40}(?::[0-9a-f]{32}(?:[0-9a-f]{32})?)?\]")
 
 
 def redact_reference(text: str, profile: str = "default") -> str:

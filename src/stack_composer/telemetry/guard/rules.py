@@ -87,7 +87,10 @@ class KeyRule:
         spared: Words that tell of a measure or a description, not of the thing.
         ends: The phrase must end the key.
         numbers: Numbers are redacted too, not only texts and bytes.
+        every_type: Fractions and yes or no are, too: of a user's own rules.
     """
+
+    every_type = False
 
     __slots__ = (
         "action",

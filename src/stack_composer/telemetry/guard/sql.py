@@ -35,7 +35,7 @@ _PREFIX = re.compile(r"(?i)(?<![\w$@])(?:n?q|[nbxe]|u&|_[a-z][a-z0-9]{0,20})\Z")
 _PREFIX_CHARS_MAX = 24
 _IDENTIFIED = re.compile(
     r"(?i)\bidentified\s{1,9}(?:with\s{1,9}\w{1,40}\s{1,9})?(?:by|as)\s{1,9}"
-    r"""(?:password\s{1,9})?([^\s;'"?]+)"""
+    r"""(?:password\s{1,9})?((?!--|/\*)[^\s;'"?]+)"""
 )
 _DURATION = re.compile(r"[0-9]+(?:ms|[smhdwy])(?:[0-9]+(?:ms|[smhdwy]))*")
 _IDENTIFIER = re.compile(r'"[^\W\d][\w$ -]{0,62}"')
