@@ -188,12 +188,15 @@ class Guard:
         Real programs record the same few suspects again and again. They are remembered
         by a digest under a key of this process: no secret stays in memory for that.
         """
-        digest = self._digest(f"{verdict.key}\0{text}")
+        return self._remembered(verdict.key, text, lambda: self._judge_text(text, verdict))
+
+    def _remembered(self, key: str, text: str, judge: Callable[[], str]) -> str:
+        digest = self._digest(f"{key}\0{text}")
         known = self._judged.get(digest)
         if known is None:
             faults = self.faults
             counted = self._counting = []
-            answer = self._judge_text(text, verdict)
+            answer = judge()
             self._counting = None
             if faults == self.faults:
                 if len(self._judged) >= _JUDGED_MAX:
@@ -382,7 +385,7 @@ class Guard:
         if rule.action == "hash":
             return self._hash(value, verdict)
         if rule.action in _IN_PARTS:
-            return self._text_in_parts(value, rule)
+            return self._remembered(rule.name, value, lambda: self._text_in_parts(value, rule))
         marker = tombstone(rule.name)
         if value != marker:
             self._count(rule.name, "mask")
@@ -425,9 +428,10 @@ class Guard:
         from .arguments import MARKER, in_arguments
 
         arguments = list(value)
-        for index, start, _ in in_arguments(value, self._names_secret):
+        for index, start, end in in_arguments(value, self._names_secret):
             self._count("argument", "mask")
-            arguments[index] = arguments[index][:start] + MARKER
+            argument = arguments[index]
+            arguments[index] = argument[:start] + MARKER + argument[end:]
         return [self._judge_text(argument) for argument in arguments]
 
     def _hashes(self) -> Hasher:
@@ -480,7 +484,7 @@ class Guard:
         below = self.key(name)
         if above.rule is not None and not self._outweighs(below, above):
             return Verdict(name, below.text, "value", rule=above.rule, phrase=above.phrase)
-        if above.turned_on and below.rule is not None and below.rule.action == "drop":
+        if above.turned_on and below.rule is not None and below.rule.content:
             return Verdict(name, below.text, "scan", turned_on=True)
         return below
 
