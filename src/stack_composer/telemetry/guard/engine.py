@@ -21,7 +21,7 @@ from .rules import KeyRule
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import Any, Final
+    from typing import Any, Final, TypeAlias
 
     from stack_composer.telemetry.model import AnyValue, KeyVerdict
 
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from .matcher import Matcher, Span
     from .own import Exempt
     from .policy import Policy
+
+    How: TypeAlias = dict[str, Any]
+    """What ``Matcher.spans`` is to leave out."""
 
 TEXT_CHARS_MAX: Final = 1 << 16
 DEPTH_MAX: Final = 32
@@ -39,6 +42,7 @@ UNKNOWN_TYPE: Final = "unknown-type"
 OF_PERSONS: Final = ("person", "national")
 """The tiers that ids made by machines are not searched for."""
 _KEYS_MAX: Final = 4096
+_IN_PARTS: Final = ("literals", "arguments")  # Actions of key rules that look into the text.
 _JUDGED_MAX: Final = 1024
 _EVERYTHING: Final = KeyRule(
     FAULT, "drop", (), (), ends=False, numbers=True, reason="The key could not be judged."
@@ -218,12 +222,14 @@ class Guard:
         Never raises: what cannot be judged is one finding over the whole text.
         """
         verdict = self.key(key) if key else Verdict("", "", "scan")
-        if verdict.rule is not None:
+        if verdict.rule is not None and verdict.rule.action not in _IN_PARTS:
             return [Finding(verdict.rule.name, 0, len(text), verdict.rule.action)]
         try:
             gone = self._unfit(text)
             if gone:
                 return [Finding(gone, 0, len(text), "drop")]
+            if verdict.rule is not None:
+                return self._findings_in_parts(text, verdict.rule, verdict)
             matcher = self._matcher or self._load()
             data, spans = self._spans(matcher, text, verdict)
             return [_finding(matcher, data, span) for span in spans]
@@ -255,10 +261,11 @@ class Guard:
         self, matcher: Matcher, text: str, verdict: KeyVerdict | None
     ) -> tuple[bytes, list[Span]]:
         data = text.encode("utf-8", "surrogatepass")
-        spans = _spans_or_all_if_wide(matcher, data, self._exempt(matcher, verdict))
-        if spans and isinstance(verdict, Verdict) and verdict.machine:
-            spans = [span for span in spans if matcher.rules[span.rule].tier not in OF_PERSONS]
-        return data, spans
+        without: tuple[str, ...] = ()
+        if isinstance(verdict, Verdict):
+            without = OF_PERSONS if verdict.machine else ("content",) if verdict.turned_on else ()
+        how: How = {"without": without, "exempt": self._exempt(matcher, verdict)}
+        return data, _or_all_if_wide(matcher, data, matcher.spans(data, **how), how)
 
     def _exempt(self, matcher: Matcher, verdict: KeyVerdict | None) -> Exempt | None:
         """What asks whether a match under this key is let be; None if none is."""
@@ -356,9 +363,9 @@ class Guard:
     def _number(self, value: float | None, verdict: Verdict) -> Any:
         rule = verdict.rule
         # A yes or no tells nothing, and no number with a fraction is a code or an id.
-        if rule is None or value is None or not (rule.every_type or type(value) is int):
+        if rule is None or not rule.numbers or value is None:
             return value
-        if not rule.numbers:
+        if type(value) is not int and not rule.every_type:
             return value
         return self._gone(rule.name) if rule.action == "drop" else self._text(str(value), verdict)
 
@@ -368,10 +375,56 @@ class Guard:
             return self._judge_text(value, verdict)
         if rule.action == "hash":
             return self._hash(value, verdict)
+        if rule.action in _IN_PARTS:
+            return self._text_in_parts(value, rule, verdict)
         marker = tombstone(rule.name)
         if value != marker:
             self._count(rule.name, "mask")
         return marker
+
+    def _text_in_parts(self, value: str, rule: KeyRule, verdict: Verdict) -> str:
+        """``value`` without its literals or arguments, searched like any other text."""
+        gone = self._unfit(value)
+        if gone:
+            return self._gone(gone)
+        pieces = []
+        position = 0
+        for start, end, instead in self._parts(value, rule):
+            self._count(rule.name, "mask")
+            pieces += [value[position:start], instead]
+            position = end
+        return self._judge_text("".join([*pieces, value[position:]]), verdict)
+
+    def _parts(self, value: str, rule: KeyRule) -> list[tuple[int, int, str]]:
+        if rule.action == "literals":
+            from .sql import literals
+
+            return literals(value)
+        from .arguments import in_line
+
+        return in_line(value, self._names_secret)
+
+    def _names_secret(self, name: str) -> bool:
+        rule = self.key(name).rule
+        return rule is not None and rule.action in ("mask", "drop")
+
+    def _findings_in_parts(self, text: str, rule: KeyRule, verdict: Verdict) -> list[Finding]:
+        found = [Finding(rule.name, s, e, "mask") for s, e, _ in self._parts(text, rule)]
+        matcher = self.matcher()
+        data, spans = self._spans(matcher, text, verdict)
+        others = [_finding(matcher, data, span) for span in spans]
+        found += [o for o in others if all(o.end <= f.start or f.end <= o.start for f in found)]
+        return sorted(found, key=lambda finding: finding.start)
+
+    def _arguments(self, value: Sequence[str], verdict: Verdict) -> list[str]:
+        """``value``, the arguments of a command, with markers for what must not be written."""
+        from .arguments import MARKER, in_arguments
+
+        arguments = list(value)
+        for index, start, _ in in_arguments(value, self._names_secret):
+            self._count("argument", "mask")
+            arguments[index] = arguments[index][:start] + MARKER
+        return [self._judge_text(argument, verdict) for argument in arguments]
 
     def _hashes(self) -> Hasher:
         from .hashing import Hasher
@@ -396,7 +449,8 @@ class Guard:
         if len(value) > TEXT_CHARS_MAX:
             return self._gone(TOO_LONG)
         matcher = self._matcher or self._load()
-        spans = _spans_or_all_if_wide(matcher, value, self._exempt(matcher, verdict))
+        how: How = {"exempt": self._exempt(matcher, verdict)}
+        spans = _or_all_if_wide(matcher, value, matcher.spans(value, **how), how)
         return self._gone(matcher.rules[spans[0].rule].name) if spans else value
 
     def _container(self, value: Any, verdict: Verdict, depth: int) -> Any:
@@ -412,6 +466,9 @@ class Guard:
                 )
             }
         if isinstance(value, Sequence):
+            rule = verdict.rule
+            if rule is not None and rule.action == "arguments" and set(map(type, value)) == {str}:
+                return self._arguments(value, verdict)
             return [self._walk(item, verdict, depth) for item in value]
         return self._gone(UNKNOWN_TYPE)
 
@@ -453,19 +510,18 @@ def tombstone(rule: str) -> str:
     return f"[redacted:{rule}]"
 
 
-def _spans_or_all_if_wide(matcher: Matcher, data: bytes, exempt: Exempt | None) -> list[Span]:
-    """What the matcher finds, or all of ``data`` if more is found in it without its NULs.
+def _or_all_if_wide(matcher: Matcher, data: bytes, spans: list[Span], how: How) -> list[Span]:
+    """``spans``, or all of ``data`` if more is found in it without its NULs.
 
     Between NULs stand the letters of a text of two or four bytes a character (UTF-16)
     that is taken for one of single bytes.
     """
-    spans = matcher.spans(data, exempt)
     if b"\0" not in data:
         return spans
     bare = bytearray(data)
     for span in reversed(spans):
         bare[span.start : span.end] = b" " * (span.end - span.start)
-    more = matcher.spans(bytes(bare).replace(b"\0", b""), exempt)
+    more = matcher.spans(bytes(bare).replace(b"\0", b""), exempt=how.get("exempt"))
     return [type(more[0])(0, len(data), more[0].rule)] if more else spans
 
 

@@ -25,7 +25,7 @@ from .hidden import HIDDEN
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
     from typing import Any, Final, Protocol, TypeAlias
 
     from .own import Exempt
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
         def search(self, data: bytes, pos: int = 0) -> Any:
             """Find the first match at or after ``pos``, or None."""
 
-    Check: TypeAlias = Callable[[bytes, int, int], bool]
+    Check: TypeAlias = Callable[[bytes, int, int], int]
     Search: TypeAlias = tuple[Pattern, Check]
 
 
@@ -116,8 +116,12 @@ class Matcher:
             self._searches[index] = search
         return search
 
-    def spans(self, data: bytes, exempt: Exempt | None = None) -> list[Span]:
-        """Find what must not be written of ``data``, but for matches that are ``exempt``.
+    def spans(
+        self, data: bytes, *, without: Collection[str] = (), exempt: Exempt | None = None
+    ) -> list[Span]:
+        """Find what must not be written of ``data``, by the rules of all tiers but ``without``.
+
+        Matches that are ``exempt`` are let be.
 
         The spans are disjoint, in order, and extended to whole UTF-8 characters.
 
@@ -127,7 +131,7 @@ class Matcher:
         work = blank_markers(data)
         found: list[Span] = []
         for _ in range(ROUNDS_MAX):
-            fresh = self._hits(work, exempt)
+            fresh = self._hits(work, without, exempt)
             if not fresh:
                 return found
             fresh = merge(_whole_characters(data, span) for span in fresh)
@@ -141,16 +145,18 @@ class Matcher:
         indexes = self._candidates(blank_markers(data))
         return [self.rules[index] for index in indexes if index < len(self.rules)]
 
-    def _hits(self, data: bytes, exempt: Exempt | None) -> list[Span]:
+    def _hits(self, data: bytes, without: Collection[str], exempt: Exempt | None) -> list[Span]:
         found = []
         for index in self._candidates(data):
             if index == len(self.rules):
-                found += self._hidden_hits(data, exempt)
-            else:
+                found += self._hidden_hits(data, without, exempt)
+            elif self.rules[index].tier not in without:
                 found += search_rule(*self._search(index), data, index, exempt)
         return found
 
-    def _hidden_hits(self, data: bytes, exempt: Exempt | None) -> list[Span]:
+    def _hidden_hits(
+        self, data: bytes, without: Collection[str], exempt: Exempt | None
+    ) -> list[Span]:
         """What the rules find in ``data`` as its reader would read it."""
         from .views import views
 
@@ -159,7 +165,8 @@ class Matcher:
             for index in self._candidates(view.data):
                 if index == len(self.rules):
                     continue  # ``views`` itself reads what it has read.
-                if view.joined and self.rules[index].tier != "structure":
+                tier = self.rules[index].tier
+                if tier in without or (view.joined and tier != "structure"):
                     continue
                 found += [
                     Span(*view.origin(span.start, span.end), index)
@@ -181,7 +188,8 @@ def search_rule(
     last = len(data) - MATCH_BYTES_MIN
     while position <= last and (match := pattern.search(data, position)):
         start, end = secret_span(match)
-        if end > start and check(data, start, end):
+        if end > start and (answer := check(data, start, end)):
+            end = max(end, answer)
             if exempt is None or not exempt(index, data[start:end]):
                 found.append(Span(start, end, index))
             position = end

@@ -46,7 +46,7 @@ _TEXTS: Final = (
     "name", "pattern", "key", "action", "example", "counterexample", "profile", "reason",
 )  # fmt: skip
 _FIELDS: Final = (*_TEXTS, "allow")
-_SEVERITY: Final = {"pass": 0, "hash": 1, "mask": 2, "drop": 3}
+_SEVERITY: Final = {"pass": 0, "literals": 1, "arguments": 1, "hash": 2, "mask": 3, "drop": 4}
 
 
 class RuleError(GuardError):
@@ -299,7 +299,10 @@ def _check_examples(rule: OwnRule, text: TextRule) -> None:
     matcher = best_matcher([text])
     exempt = Allowed([text], [rule], ()).for_key("")
     for field, wanted in (("example", True), ("counterexample", False)):
-        if field in fields and bool(matcher.spans(encode(fields[field]), exempt)) is not wanted:
+        if (
+            field in fields
+            and bool(matcher.spans(encode(fields[field]), exempt=exempt)) is not wanted
+        ):
             raise _missed(field, wanted=wanted)
 
 

@@ -62,7 +62,8 @@ def _all_hits(data: bytes, rules: list[TextRule]) -> list[tuple[int, int, int]]:
         at = 0
         while match := pattern.search(data, at):
             start, end = _secret(match)
-            if end > start and check(data, start, end):
+            if end > start and (answer := check(data, start, end)):
+                end = max(end, answer)
                 hits.append((start, end, number))
                 at = end
             else:
