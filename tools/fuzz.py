@@ -12,15 +12,20 @@ from __future__ import annotations
 import argparse
 import base64
 import contextlib
+import html
 import os
+import quopri
 import random
+import re
 import sys
 import tempfile
 import time
+import unicodedata
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 try:
     import atheris
@@ -68,12 +73,12 @@ class Draw:
 
 
 @cache
-def examples() -> list[tuple[str, str]]:
-    """The rules' hits and misses, each with its rule's profile."""
+def examples() -> list[str]:
+    """The rules' hits and misses."""
     folder = Path(rules.__file__).parent
     parsed = rules.parse_rules((folder / "rules.toml").read_text(encoding="utf-8"))
     return [
-        (example, rule["profile"])
+        example
         for rule in parsed
         if rule["tier"] != "key"
         for example in rule["hit"] + rule["miss"]
@@ -83,7 +88,8 @@ def examples() -> list[tuple[str, str]]:
 PARTS = (
     "password=", "token: ", "key", "Bearer ", " ", "://", "@", "\0", "[redacted:email]",
     "[redacted:", "]", "eyJ", "-----BEGIN ", "secret", "=", '"', "é", "\U0001f600", "\ud800",
-    "%25", "%", "\\", "\\u00", "&amp;", "&#", ";", "=3D", "\n", "\r\n", "\u200b", "\uff41", "а",
+    "%25", "%", "\\", "\\u00", "&amp;", "&#", ";", "=3D", "\n", "\r\n", "\u200b", "\uff41",
+    "\u0430",
 )  # fmt: skip
 
 
@@ -93,6 +99,7 @@ def any_text(draw: Draw) -> str:
 
 
 def any_part(draw: Draw) -> str:
+    """One of them."""
     match draw.number(5):
         case 0:
             return str(draw.pick(PARTS))
@@ -101,11 +108,11 @@ def any_part(draw: Draw) -> str:
         case 2:
             return draw.bytes(draw.number(16)).decode("utf-8", "surrogateescape")
         case 3:
-            text = expand(draw.pick(examples())[0], 1 + draw.number(256))
+            text = expand(draw.pick(examples()), 1 + draw.number(256))
             start = draw.number(len(text) + 1) if draw.number(2) else 0
             return text[start : start + draw.number(len(text) + 1)]
         case _:
-            text = expand(draw.pick(examples())[0], 1 + draw.number(256))
+            text = expand(draw.pick(examples()), 1 + draw.number(256))
             return written(draw.pick(list(WRITINGS)), text)
 
 
@@ -170,7 +177,8 @@ def check_any_value(draw: Draw) -> None:
     key = draw.pick(KEYS)
     value = any_value(draw)
     once = own.value(key, value)
-    assert same(own.value(key, once), once), ("guarded twice", key, value, once, own.value(key, once))
+    # A query loses its literals by its marks, and without them it may read otherwise.
+    assert key == "db.query.text" or same(own.value(key, once), once), (key, value, once)
 
 
 def same(one: Any, other: Any) -> bool:
@@ -186,7 +194,7 @@ def check_any_text(draw: Draw) -> None:
     answers = own.texts([(own.key("note"), text) for text in texts])
     for text, answer in zip(texts, answers, strict=True):
         try:
-            expected = redact_reference(text, profile)
+            expected: Any = redact_reference(text, profile)
         except views.TooDeepError:
             expected = DROPPED
         assert answer == expected, (answer, expected)
@@ -194,51 +202,87 @@ def check_any_text(draw: Draw) -> None:
         assert answer is DROPPED or len(answer) <= bound
 
 
+PRINTABLE = set(map(chr, [9, 10, 13, *range(32, 127)]))
+BASE64_BYTES_MIN = 15  # Shorter ones are not told from words.
 SEPARATORS = (" ", "\n", '"', "'", ", ", " | ", "\t", "«", "\0")
 
 
 def check_planted(draw: Draw) -> None:
-    """Of a secret that is found by itself nothing survives beside other texts."""
-    example, least = draw.pick(examples())
-    profile = "strict" if least == "strict" else draw.pick(PROFILES)
-    own = guard(profile)
-    text = expand(example, 1 + draw.number(256))
-    secrets = [text[found.start : found.end] for found in own.findings(text)]
-    if not secrets or not text.isascii():
-        return
+    """What is found of a text in plain writing is found in any other writing of it."""
+    own = guard(draw.pick(PROFILES))
+    text = expand(draw.pick(examples()), 1 + draw.number(256))
     writing = draw.pick(list(WRITINGS))
-    if "base64" in writing and not set(text) <= PRINTABLE:
+    if not writable(writing, text):
         return
     between = draw.pick(SEPARATORS)
-    whole = f"{any_text(draw)}{between}{written(writing, text)}{between}{any_text(draw)}"
-    answer = own.value("note", whole)
-    if answer is DROPPED:
-        return
+    before, after = any_text(draw) + between, between + any_text(draw)
+    secrets = found_in(own, before, text, after)
+    answer = own.value("note", before + WRITINGS[writing](text) + after)
+    said = "" if answer is DROPPED else read(writing, answer)
     for secret in secrets:
         for at in range(len(secret) - PIECE_CHARS + 1):
             piece = secret[at : at + PIECE_CHARS]
-            ok = written(writing, piece) not in answer or survives_beside(piece, whole, text)
-            assert ok, (writing, text, whole, answer)
-    assert text not in decoded(answer) or own.value("note", text) == text, (whole, answer)
+            beside = (before + text + after).replace(secret, "")
+            assert piece not in said or piece in beside, (writing, text, before, after, answer)
 
 
-PRINTABLE = set(map(chr, [9, 10, 13, *range(32, 127)]))
+def writable(writing: str, text: str) -> bool:
+    """Whether ``text`` is something that ``writing`` is for and is read of."""
+    if "base64" in writing:
+        return set(text) <= PRINTABLE and len(text) >= BASE64_BYTES_MIN
+    return text.isascii()
 
 
-def survives_beside(piece: str, whole: str, text: str) -> bool:
-    """Whether ``piece`` stands in what surrounds the secret too, or beside it in its text."""
-    return whole.count(piece) + whole.count(WRITINGS["full width"](piece)) > 1 or (
-        text.count(piece) > 1
-    )
+def found_in(own: Guard, before: str, text: str, after: str) -> list[str]:
+    """What is found in ``text`` by itself and between others too."""
+    alone = {(found.start, found.end) for found in own.findings(text)}
+    whole = {
+        (found.start - len(before), found.end - len(before))
+        for found in own.findings(before + text + after)
+    }
+    return [text[start:end] for start, end in alone & whole]
 
 
-def decoded(answer: str) -> str:
-    """All that base64 in ``answer`` says."""
+def read(writing: str, answer: str) -> str:
+    """``answer`` as who knows its ``writing`` reads it."""
+    return READ.get(writing, str)(answer)
+
+
+def of_base64(answer: str) -> str:
+    """What each run of base64 in ``answer`` says, a line each."""
     said = []
-    for run in answer.replace("-", "+").replace("_", "/").split():
+    for run in re.findall("[A-Za-z0-9+/]+", answer.replace("-", "+").replace("_", "/")):
         with contextlib.suppress(ValueError):
             said.append(base64.b64decode(run + "=" * (-len(run) % 4)).decode("latin-1"))
     return "\n".join(said)
+
+
+def of_percent(answer: str) -> str:
+    """``answer`` without percent encoding, a character for each byte."""
+    return unquote(answer, "latin-1")
+
+
+def of_escapes(answer: str) -> str:
+    """``answer`` without the escapes of JSON and Python."""
+    return re.sub(r"\\(?:u00|x)([0-9a-f]{2})", lambda code: chr(int(code[1], 16)), answer)
+
+
+READ: dict[str, Callable[[str], str]] = {
+    "percent": of_percent,
+    "percent twice": lambda answer: of_percent(of_percent(answer)),
+    "json": of_escapes,
+    "hexadecimal": of_escapes,
+    "html": html.unescape,
+    "html hexadecimal": html.unescape,
+    "quoted-printable": lambda answer: quopri.decodestring(
+        answer.encode("utf-8", "replace")
+    ).decode("latin-1"),
+    "full width": lambda answer: unicodedata.normalize("NFKC", answer),
+    "zero width": lambda answer: answer.replace("\u200b", ""),
+    "base64": of_base64,
+    "base64 for urls": of_base64,
+    "base64 twice": lambda answer: of_base64(of_base64(answer)),
+}
 
 
 def check_views(draw: Draw) -> None:
@@ -307,20 +351,18 @@ def keep(data: bytes) -> str:
 
 def steered(options: argparse.Namespace) -> None:
     """Let atheris choose the inputs; it ends the process itself."""
-    with tempfile.TemporaryDirectory(prefix="guard-fuzz-", delete=False) if (
-        sys.version_info >= (3, 12)
-    ) else contextlib.nullcontext(tempfile.mkdtemp(prefix="guard-fuzz-")) as folder:
-        arguments = [
-            sys.argv[0],
-            f"-max_total_time={options.seconds}",
-            f"-max_len={INPUT_BYTES_MAX}",
-            f"-seed={options.seed + 1}",  # 0 would be the time of day
-            f"-artifact_prefix={folder}/",
-            "-verbosity=0",
-            "-print_final_stats=1",
-        ]
-        atheris.Setup(arguments, lambda data: try_input(data, options.only))
-        atheris.Fuzz()
+    folder = tempfile.mkdtemp(prefix="guard-fuzz-")
+    arguments = [
+        sys.argv[0],
+        f"-max_total_time={options.seconds}",
+        f"-max_len={INPUT_BYTES_MAX}",
+        "-len_control=0",
+        f"-seed={options.seed + 1}",  # 0 would be the time of day
+        f"-artifact_prefix={folder}/",
+        "-print_final_stats=1",
+    ]
+    atheris.Setup(arguments, lambda data: try_input(data, options.only))
+    atheris.Fuzz()
 
 
 def main() -> int:
