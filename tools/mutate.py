@@ -39,7 +39,7 @@ TESTS = {
     "hashing": ("hashing",),
     "hidden": ("views", "bounds"),
     "keys": ("keys", "engine"),
-    "matcher": ("engine", "views", "bounds"),
+    "matcher": ("matcher", "engine", "views", "bounds"),
     "plain": ("engine",),
     "policy": ("hashing",),
     "rules": ("rules", "keys"),
