@@ -258,7 +258,12 @@ def _atom(kind: Any, value: Any) -> str:
     if kind is code.NOT_LITERAL:
         return _class(frozenset(range(256)) - {value})
     if kind is code.AT:
-        texts = {code.AT_BOUNDARY: r"\b", code.AT_BEGINNING: "^", code.AT_END: "$"}
+        texts = {
+            code.AT_BOUNDARY: r"\b",
+            code.AT_NON_BOUNDARY: r"\B",
+            code.AT_BEGINNING: "^",
+            code.AT_END: "$",
+        }
         return texts[value]
     raise ValueError(f"not in a rule's language: {kind}")
 

@@ -16,7 +16,7 @@ from .rules import TextRule, text_rules
 from .validators import find_validator
 from .views import views
 
-_MARKER = re.compile(rb"\[redacted:[a-z0-9-]{1,40}\]")
+_MARKER = re.compile(rb"\[redacted:[a-z0-9-]{1,40}(?::[0-9a-f]{32}(?:[0-9a-f]{32})?)?\]")
 
 
 def redact_reference(text: str, profile: str = "default") -> str:
@@ -62,7 +62,8 @@ def _all_hits(data: bytes, rules: list[TextRule]) -> list[tuple[int, int, int]]:
         at = 0
         while match := pattern.search(data, at):
             start, end = _secret(match)
-            if end > start and check(data, start, end):
+            if end > start and (answer := check(data, start, end)):
+                end = max(end, answer)
                 hits.append((start, end, number))
                 at = end
             else:
