@@ -16,6 +16,7 @@ from opentelemetry._logs import LogRecord
 
 import records
 from stack_composer import telemetry
+from stack_composer.telemetry.record import recorder
 from stack_composer.telemetry.record.otel.logs import LoggerProvider
 
 SAID = "walrus"
@@ -85,7 +86,7 @@ SHAPES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
             "llm.choices.0.completion.text": ANSWER,
             "llm.input_messages.0.message.content": ASK,
             "llm.input_messages.0.message.contents.0.message_content.text": ASK,
-            "llm.input_messages.0.message.contents.1.message_content.image.image.url": SAID,
+            "llm.input_messages.0.message.contents.1.message_content.image.url": "data:walrus",
             "llm.output_messages.0.message.tool_calls.0.tool_call.function.arguments": CALLED,
             "llm.output_messages.0.message.function_call_arguments_json": CALLED,
             "llm.invocation_parameters": '{"stop": "walrus"}',
@@ -527,8 +528,9 @@ ARGUMENTS = [
 ]
 
 
-def test_a_resource_tells_neither_who_nor_what_was_secret(folder: Path) -> None:
-    begin(folder)
+def test_a_resource_tells_neither_who_nor_what_was_secret(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     resource = {
         "process.command_args": ARGUMENTS,
         "process.command_line": "mysql -uroot -pwalrus --password 'the walrus' -h db",
@@ -542,16 +544,21 @@ def test_a_resource_tells_neither_who_nor_what_was_secret(folder: Path) -> None:
         "service.instance.id": "627cc493-f310-47de-96bd-71410b7dec09",
         "os.description": "Ubuntu 24.04",
         "k8s.pod.name": "shop-7d9c5b6f4-x2x9z",
-        "process.pid": 4111,
+        "process.parent_pid": 4111,
     }
-    with telemetry.span("a resource's values are judged like any other's", resource):
+    begin(folder)
+    monkeypatch.setattr(recorder, "resource", resource)
+    with telemetry.span("visit", resource):
         pass
     found = disk(folder)
     assert SAID not in found
     assert "192.0.2.7" not in found
     assert "AC-DE-48" not in found
     (span,) = records.spans(folder)
-    written = span["attrs"]
+    written = span["resource"]
+    assert {key: span["attrs"].get(key) for key in resource} == {
+        key: written.get(key) for key in resource
+    }
     secret, home = "[redacted:argument]", "[redacted:home-folder]"
     assert written["process.command_args"] == [
         "/usr/bin/curl",
@@ -579,5 +586,5 @@ def test_a_resource_tells_neither_who_nor_what_was_secret(folder: Path) -> None:
     assert written["process.working_directory"] == f"/Users/{home}"
     for key in ("process.owner", "host.name", "host.id"):
         assert written[key].startswith("hmac:")
-    for key in ("service.instance.id", "os.description", "k8s.pod.name", "process.pid"):
+    for key in ("service.instance.id", "os.description", "k8s.pod.name", "process.parent_pid"):
         assert written[key] == resource[key]

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stack_composer.telemetry.guard import keys, semconv
 from stack_composer.telemetry.guard.keys import KeyTable, split_words
 from stack_composer.telemetry.guard.policy import Policy
 from stack_composer.telemetry.guard.rules import key_rules
@@ -57,6 +61,23 @@ def test_any_key_can_be_cut(key: str) -> None:
         "privateKey",
         "session_token",
         "password1",
+        "apiKeys",
+        "APIKEY",
+        "aPiKeY",
+        "authToken",
+        "oauth2Token",
+        "OAUTH2TOKEN",
+        "passwordHash",
+        "user_password_confirmation",
+        "client_secret_post",
+        "PGPASSWORD",
+        "dbpassword",
+        "MYSQL_PWD",
+        "SSHPrivateKey",
+        "access_tokens",
+        "k8s.pod.label.password",
+        "rpc.grpc.request.metadata.authorization",
+        "db.connection_string",
     ],
 )
 def test_credentials_are_masked(key: str) -> None:
@@ -66,7 +87,41 @@ def test_credentials_are_masked(key: str) -> None:
 @pytest.mark.parametrize(
     "key",
     [
+        "api%5Fkey",
+        "pass%77ord",
+        "\uff50\uff41\uff53\uff53\uff57\uff4f\uff52\uff44",  # full width
+        "pass\u200bword",  # a space of no width
+        "pass\xadword",  # a hyphen that does not show
+        "p\u0301assword",  # an accent
+        "\u0440\u0430ssword",  # Cyrillic er and a
+        "t\u03bfken",  # Greek omicron
+        "\u1d18assword",  # a small capital
+        "api\uff3fkey",
+        "api\tkey",
+        "pass\0word",
+        "api key",
+        "(password)",
+        "x[0].password",
+        "a." * 500 + "password",
+    ],
+)
+def test_no_writing_hides_a_word(key: str) -> None:
+    assert rule_of(key) in ("password-key", "credential-key")
+
+
+@pytest.mark.parametrize("key", ["%", "%%", "100%", "%zz.password", "%5", "a%ff", "%e4.password"])
+def test_percent_signs_that_encode_nothing_stay(key: str) -> None:
+    assert (rule_of(key) == "password-key") == ("password" in key)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
         "brief",
+        "messages[0].content",
+        "DB.Query.Parameter.0",
+        "db.query.parameter.user",
+        "process.environment_variable.HOME",
         "project.brief",
         "gen_ai.prompt",
         "gen_ai.prompt.0.content",
@@ -158,10 +213,97 @@ def test_identifiers_are_hashed(key: str) -> None:
         "prompt.cache.size",
         "content.safety",
         "session.replay",
+        "token_type",
+        "tokens",
+        "secretary",
+        "key",
+        "compass",
+        "passport_control",
+        "passwordless",
+        "password_policy",
+        "session.count",
+        "prompt_tokens",
+        "completionStartTime",
+        "prompt.name",
+        "message.id",
+        "error.message",
+        "log.message",
+        "messaging.message.body.size",
+        "messaging.kafka.message.key",
+        "messaging.rabbitmq.destination.routing_key",
+        "aws.s3.key",
+        "aws.secretsmanager.secret.arn",
+        "feature_flag.key",
+        "cache.key",
+        "sort_key",
+        "k8s.secret.name",
+        "sql.duration",
+        "http.request.header.x-forwarded-for",
+        "llm.request.model",
+        "output.path",
+        "reasoning_tokens",
+        "transcription",
+        "command.name",
     ],
 )
 def test_measures_and_other_words_are_left_alone(key: str) -> None:
     assert rule_of(key) == ""
+
+
+@pytest.mark.parametrize(
+    "key", ["db.query.text", "db.statement", "sql.query", "DB.Statement", "dbQueryText"]
+)
+def test_queries_lose_their_literals(key: str) -> None:
+    assert rule_of(key) == "sql-literal"
+    assert rule_of(key, key) == ""
+    assert rule_of(f"{key}.length") == ""
+
+
+@pytest.mark.parametrize("key", ["process.command_args", "process.command_line", "argv"])
+def test_command_lines_lose_their_secrets_whatever_is_turned_on(key: str) -> None:
+    assert rule_of(key) == rule_of(key, key) == "argument"
+
+
+def test_a_known_key_is_known_whatever_its_words() -> None:
+    """And its class has a rule where it needs one, so that none is searched only."""
+    table = KeyTable(key_rules(), Policy(salt=bytes(32)))
+    rules = {rule.name for rule in key_rules()}
+    assert set(keys._RULES_OF_CLASSES.values()) <= rules
+    for name, listed in vars(semconv).items():
+        if not name.isupper() or name == "VERSION":
+            continue
+        names = listed.split()
+        assert names == sorted(set(names))
+        for key in names:
+            verdict = table.verdict(f"{key}x" if key.endswith(".") else key, key)
+            rule = keys._RULES_OF_CLASSES.get(name.lower(), "")
+            if rule or not key.endswith("."):
+                assert (verdict.rule.name if verdict.rule else "") == rule, key
+
+
+def test_the_table_of_known_keys_is_loaded_for_a_key_with_a_dot_only() -> None:
+    code = (
+        "import sys\n"
+        "from stack_composer.telemetry.guard.engine import Guard\n"
+        "from stack_composer.telemetry.guard.policy import Policy\n"
+        "guard = Guard(Policy(salt=bytes(32)))\n"
+        "for key in sys.argv[1:]:\n"
+        "    guard.key(key)\n"
+        "    print('stack_composer.telemetry.guard.semconv' in sys.modules)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "k_dense", "agent.phase"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["False", "True"]
+
+
+def test_what_is_turned_on_below_a_known_key_is_still_no_credential() -> None:
+    assert rule_of("process.environment_variable.LANG", "process.environment_variable") == ""
+    key = "process.environment_variable.DB_PASSWORD"
+    assert rule_of(key, "process.environment_variable") == "password-key"
 
 
 def test_content_is_recorded_only_by_name() -> None:

@@ -313,9 +313,8 @@ class KeyVerdict:
 
     Attributes:
         text: The key as it may be written (a secret can hide in a key).
-        action: "scan": search a text value. "pass": a text value needs no search
-            (an enum, an id). "value": every value of this key, of any type, must go
-            through ``Screen.value`` (key rules that drop, mask or hash).
+        action: "scan": search a text value. "value": every value of this key, of any
+            type, must go through ``Screen.value`` (key rules that drop, mask or hash).
         key: The key as it was recorded; what ``Screen.value`` wants.
     """
 

@@ -20,9 +20,10 @@ MARKER = "[redacted:argument]"
 # An option with its value, a variable, a Windows switch or a header; the value is last.
 _ASSIGNED = re.compile(r"""(?s)["']?(?:--?|/)?([A-Za-z_][\w.-]{0,99})(?:=|:[ ]?)["']?(.+)""")
 _OPTION = re.compile(r"(?:--?|/)([A-Za-z][\w.-]{0,99})")
-_WORD = re.compile(r"""(?:"(?:[^"\\]|\\.)*(?:"|\Z)|'[^']*(?:'|\Z)|[^\s"'])+""", re.DOTALL)
+_WORD = re.compile(r"""(?:"(?:[^"\\]|\\.)*(?:"|\\?\Z)|'[^']*(?:'|\Z)|[^\s"'])+""", re.DOTALL)
 # -p is a password's option, and also that of a port or a folder.
 _PORTS = re.compile(r"[0-9.:/]*(?:[0-9]|/tcp|/udp)")
+_QUOTES = ("'", '"')
 _PASSWORD_ATTACHED = frozenset(("mariadb", "mysql", "mysqladmin", "mysqldump"))
 
 
@@ -48,8 +49,9 @@ def in_arguments(arguments: Sequence[str], is_secret: IsSecret) -> Iterator[tupl
         expected = _expects_secret(argument, following, is_secret)
         if not expected:
             start = _secret_start(argument, program, is_secret)
-            if start < len(argument):
-                yield index, start, len(argument)
+            end = _secret_end(argument, start)
+            if start < end:
+                yield index, start, end
 
 
 def _expects_secret(argument: str, following: str, is_secret: IsSecret) -> bool:
@@ -70,3 +72,11 @@ def _secret_start(argument: str, program: str, is_secret: IsSecret) -> int:
     if program in _PASSWORD_ATTACHED and argument.startswith("-p") and len(argument) > 2:
         return 2
     return len(argument)
+
+
+def _secret_end(argument: str, start: int) -> int:
+    """Where the secret that begins at ``start`` ends: before the quote that closes it."""
+    quote = next(
+        (sign for sign in (argument[start - 1 : start], argument[:1]) if sign in _QUOTES), ""
+    )
+    return len(argument) - (bool(quote) and argument.endswith(quote) and len(argument) > start)

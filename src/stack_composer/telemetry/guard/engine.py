@@ -21,7 +21,7 @@ from .rules import KeyRule
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import Any, Final
+    from typing import Any, Final, TypeAlias
 
     from stack_composer.telemetry.model import AnyValue, KeyVerdict
 
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from .matcher import Leave, Matcher, Span
     from .own import Exempt
     from .policy import Policy
+
+    How: TypeAlias = dict[str, Any]
+    """What ``Matcher.spans`` is to leave out."""
 
 TEXT_CHARS_MAX: Final = 1 << 16
 DEPTH_MAX: Final = 32
@@ -188,12 +191,15 @@ class Guard:
         Real programs record the same few suspects again and again. They are remembered
         by a digest under a key of this process: no secret stays in memory for that.
         """
-        digest = self._digest(f"{verdict.key}\0{text}")
+        return self._remembered(verdict.key, text, lambda: self._judge_text(text, verdict))
+
+    def _remembered(self, key: str, text: str, judge: Callable[[], str]) -> str:
+        digest = self._digest(f"{key}\0{text}")
         known = self._judged.get(digest)
         if known is None:
             faults = self.faults
             counted = self._counting = []
-            answer = self._judge_text(text, verdict)
+            answer = judge()
             self._counting = None
             if faults == self.faults:
                 if len(self._judged) >= _JUDGED_MAX:
@@ -226,7 +232,7 @@ class Guard:
             if gone:
                 return [Finding(gone, 0, len(text), "drop")]
             if verdict.rule is not None:
-                return self._findings_in_parts(text, verdict.rule)
+                return self._findings_in_parts(text, verdict.rule, verdict)
             matcher = self._matcher or self._load()
             data, spans = self._spans(matcher, text, verdict)
             return [_finding(matcher, data, span) for span in spans]
@@ -369,9 +375,9 @@ class Guard:
     def _number(self, value: float | None, verdict: Verdict) -> Any:
         rule = verdict.rule
         # A yes or no tells nothing, and no number with a fraction is a code or an id.
-        if rule is None or value is None or not (rule.every_type or type(value) is int):
+        if rule is None or not rule.numbers or value is None:
             return value
-        if not rule.numbers:
+        if type(value) is not int and not rule.every_type:
             return value
         return self._gone(rule.name) if rule.action == "drop" else self._text(str(value), verdict)
 
@@ -382,13 +388,15 @@ class Guard:
         if rule.action == "hash":
             return self._hash(value, verdict)
         if rule.action in _IN_PARTS:
-            return self._text_in_parts(value, rule)
+            return self._remembered(
+                verdict.key, value, lambda: self._text_in_parts(value, rule, verdict)
+            )
         marker = tombstone(rule.name)
         if value != marker:
             self._count(rule.name, "mask")
         return marker
 
-    def _text_in_parts(self, value: str, rule: KeyRule) -> str:
+    def _text_in_parts(self, value: str, rule: KeyRule, verdict: Verdict) -> str:
         """``value`` without its literals or arguments, searched like any other text."""
         gone = self._unfit(value)
         if gone:
@@ -399,7 +407,7 @@ class Guard:
             self._count(rule.name, "mask")
             pieces += [value[position:start], instead]
             position = end
-        return self._judge_text("".join([*pieces, value[position:]]))
+        return self._judge_text("".join([*pieces, value[position:]]), verdict)
 
     def _parts(self, value: str, rule: KeyRule) -> list[tuple[int, int, str]]:
         if rule.action == "literals":
@@ -414,21 +422,24 @@ class Guard:
         rule = self.key(name).rule
         return rule is not None and rule.action in ("mask", "drop")
 
-    def _findings_in_parts(self, text: str, rule: KeyRule) -> list[Finding]:
+    def _findings_in_parts(self, text: str, rule: KeyRule, verdict: Verdict) -> list[Finding]:
         found = [Finding(rule.name, s, e, "mask") for s, e, _ in self._parts(text, rule)]
-        others = self.findings(text)
+        matcher = self.matcher()
+        data, spans = self._spans(matcher, text, verdict)
+        others = [_finding(matcher, data, span) for span in spans]
         found += [o for o in others if all(o.end <= f.start or f.end <= o.start for f in found)]
         return sorted(found, key=lambda finding: finding.start)
 
-    def _arguments(self, value: Sequence[str]) -> list[str]:
+    def _arguments(self, value: Sequence[str], verdict: Verdict) -> list[str]:
         """``value``, the arguments of a command, with markers for what must not be written."""
         from .arguments import MARKER, in_arguments
 
         arguments = list(value)
-        for index, start, _ in in_arguments(value, self._names_secret):
+        for index, start, end in in_arguments(value, self._names_secret):
             self._count("argument", "mask")
-            arguments[index] = arguments[index][:start] + MARKER
-        return [self._judge_text(argument) for argument in arguments]
+            argument = arguments[index]
+            arguments[index] = argument[:start] + MARKER + argument[end:]
+        return [self._judge_text(argument, verdict) for argument in arguments]
 
     def _hashes(self) -> Hasher:
         from .hashing import Hasher
@@ -471,7 +482,7 @@ class Guard:
         if isinstance(value, Sequence):
             rule = verdict.rule
             if rule is not None and rule.action == "arguments" and set(map(type, value)) == {str}:
-                return self._arguments(value)
+                return self._arguments(value, verdict)
             return [self._walk(item, verdict, depth) for item in value]
         return self._gone(UNKNOWN_TYPE)
 
@@ -480,7 +491,7 @@ class Guard:
         below = self.key(name)
         if above.rule is not None and not self._outweighs(below, above):
             return Verdict(name, below.text, "value", rule=above.rule, phrase=above.phrase)
-        if above.turned_on and below.rule is not None and below.rule.action == "drop":
+        if above.turned_on and below.rule is not None and below.rule.content:
             return Verdict(name, below.text, "scan", turned_on=True)
         return below
 

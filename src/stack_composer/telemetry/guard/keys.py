@@ -46,7 +46,8 @@ _LOOKS_LIKE = (
     "аa еe оo рp сc уy хx іi јj ѕs һh ԁd ԛq ԝw ѵv кk мm тt вb нh "  # noqa: RUF001
     "АA ЕE ОO РP СC УY ХX ІI ЈJ ЅS ВB НH КK МM ТT "  # noqa: RUF001
     "αa εe ιi κk νv οo ρp τt υu χx ΑA ΒB ΕE ΗH ΙI ΚK ΜM ΝN ΟO ΡP ΤT ΥY ΧX ΖZ "  # noqa: RUF001
-    "ıi ɡg ɑa ʟl օo սu"  # noqa: RUF001
+    "ᴀa ʙb ᴄc ᴅd ᴇe ɢg ʜh ɪi ᴊj ᴋk ʟl ᴍm ɴn ᴏo ᴘp ʀr ᴛt ᴜu ᴠv ᴡw ʏy ᴢz ꜱs "  # noqa: RUF001
+    "ıi ɡg ɑa օo սu"  # noqa: RUF001
 )
 
 
@@ -92,8 +93,8 @@ class KeyTable:
         self._machine = {key for rule in safe if rule.name == "machine-key" for key in rule.words}
         self._recorded = policy.record_content
         self._classes: dict[str, str] = {}
-        self._first_words: dict[str, set[int]] = {}
-        self._stems: list[tuple[str, int]] = []
+        self._first_words: dict[str, list[tuple[int, int]]] = {}
+        self._stems: list[tuple[str, tuple[int, int]]] = []
 
     def known(self, key: str) -> bool:
         """Whether ``key`` stands in a table itself, and so needs no search."""
@@ -166,27 +167,41 @@ class KeyTable:
 
     def _by_words(self, key: str, *, turned_on: bool) -> tuple[KeyRule | None, str]:
         """The first rule whose words ``key`` holds, and these words."""
-        words = split_words(key)
-        for index in sorted(self._candidates(words)):
-            rule = self._rules[index]
-            phrase = "" if turned_on and rule.content else matched_phrase(rule, words)
-            if phrase:
-                return rule, phrase
+        readings = [split_words(key)]
+        if not key.islower():
+            # Capitals may be no borders: PassWord, aPiKeY.
+            readings.append(split_words(key.lower()))
+        places = {
+            (*place, number)
+            for number, words in enumerate(readings)
+            for place in self._candidates(words)
+        }
+        for index, at, number in sorted(places):
+            rule, words = self._rules[index], readings[number]
+            if turned_on and rule.content:
+                continue
+            phrase = rule.words[at] if at < len(rule.words) else ""
+            found = holds_phrase(rule, phrase, words) if phrase else holds_stem(rule, words)
+            if found:
+                return rule, found
         return None, ""
 
-    def _candidates(self, words: Sequence[str]) -> set[int]:
-        """The rules that may match: a phrase of theirs begins with one of ``words``."""
-        first_words = self._first_words or self._index()
-        found = {index for word in words for index in first_words.get(word, ())}
-        line = " ".join(words)
-        found.update(index for stem, index in self._stems if stem in line)
-        return found
+    def _candidates(self, words: Sequence[str]) -> list[tuple[int, int]]:
+        """The rules that may match, each with the place of the phrase to be looked for.
 
-    def _index(self) -> dict[str, set[int]]:
+        A phrase may if its first word is there; a place beyond the phrases means stems.
+        """
+        first_words = self._first_words or self._index()
+        found = [place for word in words for place in first_words.get(word, ())]
+        line = " ".join(words)
+        return found + [place for stem, place in self._stems if stem in line]
+
+    def _index(self) -> dict[str, list[tuple[int, int]]]:
         for index, rule in enumerate(self._rules):
-            self._stems += [(stem, index) for stem in rule.stems]
-            for phrase in rule.words:
-                self._first_words.setdefault(phrase.partition(" ")[0], set()).add(index)
+            self._stems += [(stem, (index, len(rule.words))) for stem in rule.stems]
+            for at, phrase in enumerate(rule.words):
+                first = phrase.partition(" ")[0]
+                self._first_words.setdefault(first, []).append((index, at))
         return self._first_words
 
     def _turned_on(self, key: str) -> bool:
@@ -245,24 +260,36 @@ def _is_border(key: str, at: int) -> bool:
     return not key[at - 1].isupper() or key[at + 1 : at + 2].islower()
 
 
-def matched_phrase(rule: KeyRule, words: list[str]) -> str:
-    """The words of ``rule`` that ``words`` holds, or "".
+def matched_phrase(rule: KeyRule, words: Sequence[str]) -> str:
+    """The first phrase or stem of ``rule`` that ``words`` holds, or ""."""
+    found = (holds_phrase(rule, phrase, words) for phrase in rule.words)
+    return next(filter(None, found), "") or holds_stem(rule, words)
 
-    A phrase counts unless a word that describes (``rule.spared``) follows it or
-    ends the key. With ``rule.ends`` the phrase itself must end the key.
+
+def holds_phrase(rule: KeyRule, phrase: str, words: Sequence[str]) -> str:
+    """``phrase``, if ``words`` holds it and ``rule`` counts that, or "".
+
+    It counts unless a word that describes (``rule.spared``) follows it or ends the key.
+    With ``rule.ends`` the phrase itself must end the key.
     """
     if not words or words[-1] in rule.spared:
         return ""
     line = f" {' '.join(words)} "
-    for phrase in rule.words:
-        at = line.find(f" {phrase} ")
-        while at >= 0:
-            rest = line[at + len(phrase) + 2 :].split()
-            if not rest or not (rule.ends or rest[0] in rule.spared):
-                return phrase
-            at = line.find(f" {phrase} ", at + 1)
-    for stem in rule.stems:
-        for word, following in zip(words, [*words[1:], ""], strict=True):
+    at = line.find(f" {phrase} ")
+    while at >= 0:
+        rest = line[at + len(phrase) + 2 :].split()
+        if not rest or not (rule.ends or rest[0] in rule.spared):
+            return phrase
+        at = line.find(f" {phrase} ", at + 1)
+    return ""
+
+
+def holds_stem(rule: KeyRule, words: Sequence[str]) -> str:
+    """The stem of ``rule`` that is part of one of ``words``, likewise, or ""."""
+    if not words or words[-1] in rule.spared:
+        return ""
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        for stem in rule.stems:
             if stem in word and word not in rule.spared and following not in rule.spared:
                 return stem
     return ""

@@ -21,42 +21,46 @@ if TYPE_CHECKING:
     Literal: TypeAlias = "tuple[int, int, str]"
     """Characters ``[start, end)`` of the query, and what stands in their place."""
 
-# Every alternative that opens something runs to the text's end where nothing closes it,
-# so that no character is looked at twice and nothing after a lost quote stays.
-_SQL = re.compile(
-    r"""(?xsi)
-      (?P<line> --(?![>]) [^\r\n]* | (?<![^\s;]) \#(?=[\s\w!]) [^\r\n]* )
-    | (?P<block> /\* .*? (?: \*/ | \Z ) )
-    | (?P<dollar> (?<![\w$]) \$ (?P<tag> [^\W\d]\w* ) \$ .*? (?: \$ (?P=tag) \$ | \Z ) )
-    | (?P<bare_dollar> (?<![\w$]) \$\$ .*? (?: \$\$ | \Z ) )
-    | (?P<oracle> \b n?q' (?: \[ .*? (?: \]' | \Z ) | \{ .*? (?: \}' | \Z ) | \( .*? (?: \)' | \Z )
-        | < .*? (?: >' | \Z ) | (?P<fence> [^\s\w'] ) .*? (?: (?P=fence)' | \Z ) ) )
-    | (?P<string> (?: \b (?: [nbxe] | u& | _[a-z]\w* ) )? ' (?: [^'\\] | '' | \\. )* (?: '|\\?\Z ) )
-    | (?P<triple> \"{3} .*? (?: \"{3} | \Z ) )
-    | (?P<quoted> " (?: [^"\\] | "" | \\. )* (?: " | \\?\Z ) )
-    | (?P<name> ` [^`]* (?: ` | \Z ) | \[ [^\W\d][\w\ $\#@.-]* \] )
-    | (?P<secret> \b identified \s+ (?: with \s+ \w+ \s+ )? (?: by | as ) \s+ (?: password \s+ )?
-        (?P<word> [^\s;'"?]+ ) )
-    | (?P<clause> \b (?: and | as | by | else | from | in | into | join | on | or | returning
-        | select | set | then | update | values? | when | where ) \b )
-    | (?P<number> (?<![\w$@\#%?.:]) (?: \d | \.(?=\d) ) [\w.]* (?: (?<=[e]) [+-] \d+ )?
-        | (?<=[\w"']:) \d [\w.]* )
-    """
+# Where a literal may begin. A digit within a name or a placeholder ($1, :2) is none.
+_SIGN = re.compile(r"""--|/\*|[#$'"`\[]|(?<![\w$@#%?.:])\.?[0-9]|(?<=[\w"']:)[0-9]""")
+# What opens something runs to the query's end where nothing closes it, so that nothing
+# after a lost quote stays.
+_STRING = re.compile(r"""(?s)'(?:[^'\\]|''|\\.)*(?:'|\\?\Z)""")
+_QUOTED = re.compile(r"""(?s)"(?:[^"\\]|""|\\.)*(?:"|\\?\Z)""")
+_DOLLAR = re.compile(r"\$(?:[^\W\d]\w*)?\$")
+_BRACKET = re.compile(r"\[[^\W\d][\w $#@.-]*\]")
+_NUMBER = re.compile(r"(?i)[\w.]+(?:(?<=[0-9.]e)[+-][0-9]+)?")
+_LINE = re.compile(r"[^\r\n]*")
+_PREFIX = re.compile(r"(?i)(?<![\w$@])(?:n?q|[nbxe]|u&|_[a-z][a-z0-9]{0,20})\Z")
+_PREFIX_CHARS_MAX = 24
+_IDENTIFIED = re.compile(
+    r"(?i)\bidentified\s{1,9}(?:with\s{1,9}\w{1,40}\s{1,9})?(?:by|as)\s{1,9}"
+    r"""(?:password\s{1,9})?((?!--|/\*)[^\s;'"?]+)"""
 )
 _DURATION = re.compile(r"[0-9]+(?:ms|[smhdwy])(?:[0-9]+(?:ms|[smhdwy]))*")
 _IDENTIFIER = re.compile(r'"[^\W\d][\w$ -]{0,62}"')
-_NAMES_QUOTED = re.compile(r'(?i)"\s*\.|\b(?:from|join|into|update|table|index|as)\s+"')
-_NAME_BEFORE = re.compile(
-    r"(?i)(?:\.|\b(?:select|distinct|from|join|into|update|table|index|as|on|by|where"
-    r"|set|column|constraint|view|schema|returning|using|exists|only|asc|desc|add|drop|rename|to)"
-    r"[ \t\r\n(]*)\s*\Z"
+_NAMES_QUOTED = re.compile(r'(?i)"\s{0,9}\.|\b(?:from|join|into|update|table|index|as)\s{1,9}"')
+_NAME_AFTER = re.compile(
+    r"(?i)\s{0,9}(?:\.|[=<>!~]|::|(?:is|in|like|ilike|not|between|asc|desc)\b)"
 )
-_NAME_AFTER = re.compile(r"(?i)\s*(?:\.|[=<>!~]|::|(?:is|in|like|ilike|not|between|asc|desc)\b)")
-_VALUE_BEFORE = re.compile(
-    r"(?i)(?:[=<>~:]|\b(?:like|ilike|rlike|regexp|similar\s+to|contains|with|between|then|else"
-    r"|limit|offset|values?|interval|match|against))[\s(]*\Z"
+_CLAUSE = re.compile(
+    r"(?i)\b(?:and|as|by|else|from|in|into|join|on|or|returning|select|set|then|update|values?"
+    r"|when|where)\b"
 )
-_LISTS = ("in", "value", "values")  # Words that a list of values follows.
+_LISTS = ("in", "value", "values")  # Clauses that a list of values follows.
+_NAME_BEFORE = frozenset(
+    (
+        "add", "as", "asc", "by", "column", "constraint", "desc", "distinct", "drop", "exists",
+        "from", "index", "into", "join", "on", "only", "rename", "returning", "schema", "select",
+        "set", "table", "to", "update", "using", "view", "where",
+    )
+)  # fmt: skip
+_VALUE_BEFORE = frozenset(
+    (
+        "against", "between", "contains", "else", "ilike", "interval", "like", "limit", "match",
+        "offset", "regexp", "rlike", "then", "value", "values", "with",
+    )
+)  # fmt: skip
 _LOOK_BACK = 40
 
 _JSON = re.compile(
@@ -81,7 +85,7 @@ _REDIS = (
 )
 _NO_KEY = frozenset(("acl", "auth", "config", "echo", "eval", "hello", "migrate", "script"))
 _REDIS_LINE = re.compile(r"[^\r\n]+")
-_ARGUMENT = re.compile(r'"(?:[^"\\]|\\.)*(?:"|\Z)|\S+')
+_ARGUMENT = re.compile(r'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|\S+')
 # SET x = 1, SET x TO 1, SET TRANSACTION ... are SQL; SET key value is not.
 _SQL_SET = re.compile(
     r"(?i)set\s+(?:\S+\s{0,9}(?::?=|\bto\b)|(?:transaction|session|local|global|role|names|constraints"
@@ -102,64 +106,118 @@ def literals(query: str) -> list[Literal]:
     word = command[0].lower() if command else ""
     if f" {word} " in _REDIS or (word == "set" and not _SQL_SET.match(query.lstrip())):
         return list(_redis_values(query))
-    return list(_sql_literals(query))
+    return _sql_literals(query)
 
 
-def _sql_literals(query: str) -> Iterator[Literal]:
-    names_quoted = '"' in query and bool(_NAMES_QUOTED.search(query))
+def _sql_literals(query: str) -> list[Literal]:
+    found = [(*match.span(1), "?") for match in _IDENTIFIED.finditer(query)]
+    quotes = '"' in query
+    names_quoted = quotes and bool(_NAMES_QUOTED.search(query))
     clause = ""
     position = 0
-    while match := _SQL.search(query, position):
-        kind = match.lastgroup or ""
-        start, position = match.span()
-        if kind == "clause":
-            clause = match[0].lower()
-            continue
-        if kind == "string":
-            position = _string_end(query, match)
-        elif kind == "secret":
-            start = match.start("word")
-        elif kind == "quoted" and _is_name(match, query, clause, names_quoted=names_quoted):
-            continue
-        instead = _instead(kind, match[0])
-        if instead and query[start:position] != instead:
-            yield start, position, instead
+    while sign := _SIGN.search(query, position):
+        start = sign.start()
+        if quotes and (clauses := _CLAUSE.findall(query, position, start)):
+            clause = clauses[-1]
+        if sign[0] == '"':
+            quoted = _QUOTED.match(query, start)
+            end = quoted.end() if quoted else len(query)
+            is_name = _is_name(query, start, end, clause.lower(), names_quoted=names_quoted)
+            instead = "" if is_name else "?"
+        elif sign[0] == "'":
+            start, end = _string(query, position, start)
+            instead = "?"
+        else:
+            end, instead = _other(query, start, sign[0], alone=start == position)
+        if instead and query[start:end] != instead:
+            found.append((start, end, instead))
+        position = max(end, start + 1)
+    return _disjoint(found)
 
 
-def _instead(kind: str, text: str) -> str:
-    """What stands for ``text``, or "" if it stays."""
-    if kind == "line":
-        return "--?" if text.startswith("-") else "#?"
-    if kind == "block":
-        return "/*?*/"
-    if kind == "name" or (kind == "number" and _DURATION.fullmatch(text)):
-        return ""
-    return "?"
+def _disjoint(found: list[Literal]) -> list[Literal]:
+    """In order; of what overlaps, one that reaches as far as all of it."""
+    parts: list[Literal] = []
+    for start, end, instead in sorted(found):
+        if parts and start < parts[-1][1]:
+            parts[-1] = (parts[-1][0], max(end, parts[-1][1]), parts[-1][2])
+        else:
+            parts.append((start, end, instead))
+    return parts
 
 
-def _string_end(query: str, match: re.Match[str]) -> int:
-    r"""Where the string ends, if dialects agree on that, else at the query's last quote.
+def _other(query: str, start: int, sign: str, *, alone: bool) -> tuple[int, str]:
+    """The end of what begins with ``sign``, and what stands for it; "" if it stays.
 
-    ``\'`` ends a string by the standard, and does not in MySQL.
+    ``alone``: what stands before is a literal, and so no part of a name.
     """
-    text = match[0]
-    if "\\'" not in text.replace("\\\\", "") or text[0] in "eE" or "`" in query:
-        return match.end()
-    return max(query.rfind("'") + 1, match.end())
+    if sign == "/*":
+        return _end_of(query, start + 2, "*/"), "/*?*/"
+    if sign in ("--", "#"):
+        line = _LINE.match(query, start) if _is_comment(query, start, sign) else None
+        return (line.end(), f"{sign}?") if line else (start + 1, "")
+    if sign == "`":
+        return _end_of(query, start + 1, "`"), ""
+    if sign == "[":
+        name = _BRACKET.match(query, start)
+        return name.end() if name else start + 1, ""
+    if sign == "$":
+        tag = _DOLLAR.match(query, start)
+        inside = not alone and (query[start - 1].isalnum() or query[start - 1] in "_$")
+        return (start + 1, "") if not tag or inside else (_end_of(query, tag.end(), tag[0]), "?")
+    number = _NUMBER.match(query, start)
+    end = number.end() if number else len(query)
+    return end, "" if _DURATION.fullmatch(query, start, end) else "?"
 
 
-def _is_name(match: re.Match[str], query: str, clause: str, *, names_quoted: bool) -> bool:
+def _end_of(query: str, start: int, closing: str) -> int:
+    end = query.find(closing, start)
+    return len(query) if end < 0 else end + len(closing)
+
+
+def _is_comment(query: str, start: int, sign: str) -> bool:
+    """Not an arrow of Cypher, nor an operator of PostgreSQL (``#>``, ``a#b``)."""
+    following = query[start + len(sign) : start + len(sign) + 1]
+    if sign == "--":
+        return following != ">"
+    alone = start == 0 or query[start - 1].isspace() or query[start - 1] == ";"
+    return alone and (following.isspace() or following.isalnum() or following in "!_")
+
+
+def _string(query: str, position: int, start: int) -> tuple[int, int]:
+    r"""Where the string with its quote at ``start`` begins and ends.
+
+    ``\'`` ends a string by the standard, and does not in MySQL: where it occurs, the
+    string goes on to the query's last quote.
+    """
+    prefix = _PREFIX.search(query, max(position, start - _PREFIX_CHARS_MAX), start)
+    kind = prefix[0].lower() if prefix else ""
+    begins = prefix.start() if prefix else start
+    if kind.endswith("q"):
+        fence = query[start + 1 : start + 2]
+        return begins, _end_of(
+            query, start + 2, {"[": "]", "{": "}", "(": ")"}.get(fence, fence) + "'"
+        )
+    match = _STRING.match(query, start)
+    end = match.end() if match else len(query)
+    if kind == "e" or "`" in query or "\\'" not in query[start:end].replace("\\\\", ""):
+        return begins, end
+    return begins, max(query.rfind("'") + 1, end)
+
+
+def _is_name(query: str, start: int, end: int, clause: str, *, names_quoted: bool) -> bool:
     """Whether what stands in double quotes is a name (ANSI) and not a string (MySQL)."""
-    if not _IDENTIFIER.fullmatch(match[0]):
+    if not _IDENTIFIER.fullmatch(query, start, end):
         return False
-    if _NAME_AFTER.match(query, match.end()):
+    if _NAME_AFTER.match(query, end):
         return True
-    before = query[max(0, match.start() - _LOOK_BACK) : match.start()]
-    if _VALUE_BEFORE.search(before):
-        return before.rstrip().endswith("::")
+    before = query[max(0, start - _LOOK_BACK) : start].rstrip(" \t\r\n(")
+    word = before[-1:] if before[-1:] in "=<>~:." else before.rpartition(" ")[2].lower()
+    if word in _VALUE_BEFORE or (word and word in "=<>~:"):
+        return before.endswith("::")
     if clause in _LISTS:
         return False
-    return names_quoted or (bool(_NAME_BEFORE.search(before)) and "`" not in query)
+    return names_quoted or ("`" not in query and (word == "." or word in _NAME_BEFORE))
 
 
 def _json_values(query: str) -> Iterator[Literal]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 
-_QUOTE = re.compile(rb"""(\\*)(["'])""")
-_SIGN = re.compile(rb"""(\\*)(["'])|[\[{(]|[\]})]""")
+_SIGN = re.compile(rb"""["'\[{(\]})]""")
 _BEFORE_VALUE = re.compile(rb"""(\\*)["'][ \t\r\n]*[:=][ \t\r\n]*\Z""")
 _KEY_BYTES_MAX = 64
 # A key that a JSON schema describes, with no value in sight; and what holds nothing.
@@ -26,14 +25,18 @@ def value_end(data: bytes, start: int, _end: int) -> int | bool:
     quote = data[start - 1 : start]
     if quote not in (b'"', b"'"):
         return data[start] in b"[{(" and _bracket_end(data, start)
-    end = _string_end(data, start, quote, _backslashes(data, start - 1))
+    end = _string_end(
+        data, start, quote, _backslashes(data, max(0, start - _KEY_BYTES_MAX), start - 1)
+    )
     return end > start and end
 
 
 def _string_end(data: bytes, start: int, quote: bytes, depth: int) -> int:
-    for sign in _QUOTE.finditer(data, start):
-        if sign[2] == quote and _closes(len(sign[1]), depth):
-            return sign.end() - 1 - depth
+    position = start
+    while (at := data.find(quote, position)) >= 0:
+        if _closes(_backslashes(data, position, at), depth):
+            return at - depth
+        position = at + 1
     return len(data)
 
 
@@ -42,23 +45,26 @@ def _bracket_end(data: bytes, start: int) -> int:
     depth = len(before[1]) if before else 0
     inside = b""
     opened = 0
+    position = start
     for sign in _SIGN.finditer(data, start):
-        quote = sign[2]
-        if quote is None:
-            opened += 0 if inside else 1 if sign[0] in b"[{(" else -1
+        found = sign[0]
+        if found in b"\"'":
+            if inside in (b"", found) and _closes(
+                _backslashes(data, position, sign.start()), depth
+            ):
+                inside = b"" if inside else found
+            position = sign.end()
+        elif not inside:
+            opened += 1 if found in b"[{(" else -1
             if opened <= 0:
                 return sign.end()
-        elif _closes(len(sign[1]), depth) and inside in (b"", quote):
-            inside = b"" if inside else quote
     return len(data)
 
 
-def _backslashes(data: bytes, end: int) -> int:
-    """How many backslashes stand right before ``end``."""
-    start = end
-    while start > 0 and data[start - 1] == 0x5C and end - start < _KEY_BYTES_MAX:
-        start -= 1
-    return end - start
+def _backslashes(data: bytes, start: int, end: int) -> int:
+    """How many backslashes stand right before ``end``, but not before ``start``."""
+    text = data[start:end]
+    return len(text) - len(text.rstrip(b"\\"))
 
 
 def _closes(backslashes: int, depth: int) -> bool:
