@@ -21,12 +21,12 @@ from stack_composer.telemetry.guard.policy import Policy
 
 FOUND_MIN = (
     # profile, domain or domain/kind, share found at least
-    ("default", "secret", 0.82),
-    ("strict", "secret", 0.82),
+    ("default", "secret", 0.935),
+    ("strict", "secret", 0.935),
     ("default", "pii/email", 0.92),
     ("strict", "pii/email", 0.92),
-    ("strict", "pii", 0.72),
-    ("strict", "natid", 0.0),
+    ("strict", "pii", 0.93),
+    ("strict", "natid", 0.76),
 )
 CHANGED_MAX = (
     # profile, group of benign strings, share changed at most
@@ -34,9 +34,9 @@ CHANGED_MAX = (
     ("default", "keyword", 0.004),
     ("strict", "all", 0.011),
     ("strict", "keyword", 0.004),
-    ("strict", "no ip", 0.001),
+    ("strict", "no ip", 0.002),
 )
-NEAR_MAX = (("default", "secret", 0.32), ("strict", "pii", 0.04), ("strict", "natid", 0.02))
+NEAR_MAX = (("default", "secret", 0.34), ("strict", "pii", 0.11), ("strict", "natid", 0.26))
 KEPT_MIN = (("default", 0.88), ("strict", 0.88))
 NEVER_CHANGED = (
     # What every telemetry is full of: in the profile default, not one of them.

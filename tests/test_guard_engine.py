@@ -305,10 +305,10 @@ class BrokenMatcher(matcher.ReMatcher):
             raise MemoryError
         return super().suspects(texts, joined)
 
-    def spans(self, data: bytes) -> list[matcher.Span]:
+    def spans(self, data: bytes, leave: matcher.Leave | None = None) -> list[matcher.Span]:
         if self.part == "spans" and b"cursed" in data:
             raise RuntimeError("never shown")
-        return super().spans(data)
+        return super().spans(data, leave)
 
 
 def broken_guard(part: str) -> Guard:
@@ -548,3 +548,35 @@ def test_a_plain_program_compiles_nothing() -> None:
         "print(sorted(heavy & (set(sys.modules) - before)), guard._matcher)"
     )
     assert out.strip() == "[] None"
+
+
+def test_what_was_judged_before_is_answered_and_counted_again() -> None:
+    guard = Guard(Policy(salt=bytes(32)))
+    text = f"to {MAIL}"
+    first = guard.texts([(guard.key("note"), text)])
+    assert guard.counts == {("email", "mask"): 1}
+    assert guard.texts([(guard.key("note"), text)] * 3) == first * 3
+    assert guard.counts == {("email", "mask"): 4}
+
+
+def test_no_text_that_was_judged_is_kept_to_remember_it() -> None:
+    guard = Guard(Policy(salt=bytes(32)))
+    guard.texts([(guard.key("note"), f"to {MAIL}"), (guard.key("note"), "card 4111 1111")])
+    assert MAIL not in repr(vars(guard))
+
+
+def test_the_verdict_on_one_key_is_not_that_on_another() -> None:
+    """A run of digits is a card under one key, and a machine's id under another."""
+    guard = Guard(Policy(salt=bytes(32)))
+    number = "4111111111111111"
+    keys = [guard.key(name) for name in ("note", "container.id", "note")]
+    answers = guard.texts([(key, number) for key in keys])
+    assert answers == ["[redacted:card]", number, "[redacted:card]"]
+
+
+def test_what_is_remembered_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "_JUDGED_MAX", 8)
+    guard = Guard(Policy(salt=bytes(32)))
+    for number in range(50):
+        assert guard.texts([(guard.key("note"), f"a{number}@example.org")]) == ["[redacted:email]"]
+    assert len(guard._judged) <= 8

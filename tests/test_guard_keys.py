@@ -153,8 +153,7 @@ def test_identifiers_are_hashed(key: str) -> None:
         "exception.message",
         "agent.phase",
         "k_dense",
-        "db.query.text",
-        "db.statement",
+        "db.query.summary",
         "secret.name.prefix",
         "prompt.cache.size",
         "content.safety",
@@ -174,9 +173,9 @@ def test_content_is_recorded_only_by_name() -> None:
     assert rule_of("prompt.password", "prompt.password") == "password-key"
 
 
-def test_closed_lists_pass_and_machine_ids_are_searched() -> None:
+def test_machine_ids_are_marked_and_measures_are_searched_like_any_text() -> None:
     table = KeyTable(key_rules(), Policy(salt=bytes(32)))
-    assert table.verdict("http.request.method", "http.request.method").action == "pass"
-    assert table.verdict("code.lineno", "code.lineno").action == "pass"
-    assert table.verdict("trace_id", "trace_id").action == "scan"
+    assert not table.verdict("http.request.method", "http.request.method").machine
+    assert not table.verdict("code.lineno", "code.lineno").machine
     assert table.verdict("trace_id", "trace_id").machine
+    assert table.verdict("k8s.pod.uid", "k8s.pod.uid").machine

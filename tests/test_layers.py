@@ -16,7 +16,8 @@ PACKAGE = Path("src") / "stack_composer" / "telemetry"
 # A module, a line that breaks the rules in it, and the contract that says so.
 FORBIDDEN = [
     ("errors.py", "from stack_composer.telemetry import model", "Data flows one way"),
-    ("store/names.py", "from stack_composer.telemetry.guard import engine", "Data flows one way"),
+    ("store/names.py", "from stack_composer.telemetry.guard import engine", "meets the guard"),
+    ("store/names.py", "from stack_composer.telemetry.record import ids", "Data flows one way"),
     ("guard/engine.py", "from stack_composer.telemetry import pipeline", "Data flows one way"),
     ("query/select.py", "from stack_composer.telemetry.store import writer", "never writes them"),
     ("guard/engine.py", "import socket", "open a connection"),

@@ -18,7 +18,7 @@ The file is `telemetry.toml` in the platform's configuration folder
 (`~/.config/stack-composer/` on Linux, or below `XDG_CONFIG_HOME`);
 `stack-composer telemetry config path` prints where. A changed file holds within a
 second, without a restart. A broken one leaves the last good configuration in force,
-and `status` says so.
+and `status` and `doctor` say so.
 
 - An unknown key, a wrong type or a value out of bounds in the file is an error that
   names the line: a typing error never passes for a setting.
@@ -49,6 +49,80 @@ SECTIONS = {
     "": "Not in the file: arguments of `configure` and environment variables only.",
 }
 
+RULES = """\
+### Rules of your own
+
+```toml
+[[redaction.rules]]
+name = "ticket-number"                 # a-z, 0-9 and -; stands in the marker
+pattern = 'ACME-[0-9]{6}'              # what is found in a text
+allow = ["ACME-000000"]                # matches that are let be
+example = "about ACME-123456"          # must be found: checked when the file is read
+counterexample = "ACME corporation"    # must not be found
+reason = "Ticket numbers name customers."
+
+[[redaction.rules]]
+name = "acme-owner"
+key = "acme.*.owner"                   # or: all values of the keys that a glob names
+action = "hash"
+
+[redaction.allow]
+"http.user_agent" = ["ipv4"]           # this rule finds nothing under this key
+"*" = ["email:noreply@*"]              # nor this one, under any key, what is so written
+```
+
+`name`
+: 2 to 40 of `a-z`, `0-9` and `-`, and not the name of another rule;
+  `stack-composer telemetry guard rules` lists those in use.
+
+`pattern`
+: RE2's syntax, as far as Python's `re` reads it in the same way. A match becomes
+  `[redacted:name]`; a group named `secret`, `(?P<secret>...)`, narrows what is taken, other
+  groups only group. `\\d`, `\\w`, `\\s` and `\\b` are ASCII's; `(?i)` folds case; `^` and `$`
+  begin and end the pattern or one of its outermost alternatives, and mean the ends of the
+  text (or of a part next to a marker), a last line break aside. Lookaround, backreferences
+  and possessive repetitions are refused with their position, and so is a pattern that could
+  match fewer than 3 bytes. At most 1,000 characters, counts to 1,000, and 10,000 instructions
+  once compiled, 50,000 for all rules together. With google-re2 a pattern can't be slow. Where
+  only `re` serves, one that could be (nested repetitions, or more than two without a small
+  bound) is refused.
+
+`key`
+: A glob over whole keys, whatever their case: `*` stands for any characters, `?` for one. All
+  values are taken, numbers too.
+
+`action`
+: `"mask"` (default); `"hash"`, which replaces a match by `[redacted:name:` and its keyed hash,
+  and a value by `hmac:` and its keyed hash; or `"drop"`, which drops the whole value.
+
+`profile`
+: `"default"` (in both) or `"strict"`.
+
+`allow`
+: Globs over a whole match, in the case that they are written. A match that one fits is let
+  be; the rest of the value is not. There is no way to write a `*` that is none.
+
+`example`, `counterexample`
+: A text (for a rule over keys: a key) that the rule must find, and one that it must not.
+
+Rules of your own only add. Where one of ours and one of yours take the same, the more severe
+action holds: drop, then mask, then hash. Values of keys that are
+[let through](privacy.md#by-key) are not searched for your patterns either; a rule over keys
+takes those too. At most 200 rules; a list in an argument of `configure` (`redaction_rules`,
+`redaction_allow`) replaces the file's, and there is no variable for either.
+
+`[redaction.allow]`
+: For each key or glob over keys the rules, ours or yours, whose matches stay there. `rule:glob`
+  lets only be what the glob fits as a whole. A match of another rule in the same place is
+  still taken. `"*"` also names texts that stand under no key, such as names and messages. For a
+  [rule over keys](privacy.md#by-key) its name alone exempts the key.
+
+A mistake in a rule is an error that names its line and place, `redaction.rules[2].pattern` for
+the second rule's pattern. Programs that run keep the rules that they have. One that starts then
+uses profile `strict` and those of your rules that are right; `status` and `doctor` say so. After
+any other mistake in the file a program that starts records nothing.
+"""
+
 TAIL = """\
 ## Alpine and other musl systems
 
@@ -71,6 +145,8 @@ def page() -> str:
         title = f"`[{section}]`" if section else "Outside the file"
         parts.append(f"## {title}\n\n{what}\n")
         parts += [entry(option) for option in OPTIONS if option.section == section]
+        if section == "redaction":
+            parts.append(RULES)
     return "\n".join([*parts, TAIL])
 
 
@@ -97,8 +173,10 @@ def kind(option: Option) -> str:
         return f"number from {option.minimum:,} to {option.maximum:,}"
     return {
         "bool": "`true` or `false`",
+        "exceptions": "table of lists of texts",
         "mapping": "mapping",
         "path": "path",
+        "rules": "list of tables",
         "text": "text",
         "texts": "text or list of texts",
         "url": "address",

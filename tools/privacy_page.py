@@ -17,14 +17,23 @@ END = "<!-- end of the rules -->\n"
 
 TITLES = {
     "key": ("By key", "The words of an attribute's key decide, whatever the value is."),
+    "content": ("Content in a text", "JSON, or Python's repr of it, anywhere in a text."),
     "structure": ("By form", "What is known by its form alone."),
     "scheme": ("Authorization and cookies", "What follows the name of a header or a scheme."),
     "url": ("In addresses", "What stands in front of a host, or in a query."),
     "assignment": ("Assignments", "What is assigned to a word for a password or a key."),
     "person": ("Personal data", "What tells of a person."),
+    "national": ("Numbers given by states", "By check digit, by form, or after a word for one."),
 }
 PROFILES = {"default": "both", "strict": "strict"}
-ACTIONS = {"drop": "dropped", "hash": "hashed", "mask": "masked", "pass": "let through"}
+ACTIONS = {
+    "arguments": "masked in part",
+    "drop": "dropped",
+    "hash": "hashed",
+    "literals": "masked in part",
+    "mask": "masked",
+    "pass": "searched",
+}
 
 
 def page(text: str) -> str:

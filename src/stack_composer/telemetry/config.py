@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from typing import Any, Final, NoReturn
 
     from stack_composer.telemetry.config_options import Option
+    from stack_composer.telemetry.guard.own import OwnRule
 
 __all__ = [
     "Config",
@@ -69,6 +70,8 @@ class Config:
     profile: str
     identifiers: str
     record_content: tuple[str, ...]
+    redaction_rules: tuple[OwnRule, ...]
+    redaction_allow: tuple[tuple[str, tuple[str, ...]], ...]
     sampler: str
     sampler_ratio: float
     attribute_count_max: int
@@ -103,7 +106,10 @@ class Config:
 
 
 def load_config(
-    arguments: Mapping[str, Any] | None = None, environ: Mapping[str, str] | None = None
+    arguments: Mapping[str, Any] | None = None,
+    environ: Mapping[str, str] | None = None,
+    *,
+    bad_rules: bool = False,
 ) -> Config:
     """Read every source once and decide.
 
@@ -111,6 +117,8 @@ def load_config(
         arguments: Options by name, as flags or ``configure`` give them; None counts
             as not given. ``config_path`` here beats the environment's.
         environ: The environment; by default this process's own.
+        bad_rules: Go on although one of the guard's rules in the file is wrong: without
+            it, with the profile "strict", and with a warning. For a program that starts.
 
     Returns:
         A configuration in which every option has a value within its bounds. A file
@@ -135,7 +143,7 @@ def load_config(
     if "config_path" not in values:
         values["config_path"] = default_config_path(environ)
         origin["config_path"] = "default"
-    _take_file(values, origin, warnings)
+    _take_file(values, origin, warnings, bad_rules=bad_rules)
     _take_defaults(values, origin, environ)
     if environ.get("OTEL_CONFIG_FILE"):
         warnings.append("OTEL_CONFIG_FILE is not read by this version: telemetry.toml is")
@@ -177,15 +185,30 @@ def _take_service_name(values: dict[str, Any], origin: dict[str, str]) -> None:
         origin["service_name"] = origin["resource_attributes"]
 
 
-def _take_file(values: dict[str, Any], origin: dict[str, str], warnings: list[str]) -> None:
+def _take_file(
+    values: dict[str, Any], origin: dict[str, str], warnings: list[str], *, bad_rules: bool
+) -> None:
     path = values["config_path"]
     if signature(path) is None:
         if origin["config_path"] != "default":
             warnings.append(f"{path} does not exist: defaults hold")
         return
-    from stack_composer.telemetry.config_file import read_file
+    from stack_composer.telemetry import config_file
 
-    for name, value in read_file(path).items():
+    wrong = ""
+    if bad_rules:
+        found, wrong = config_file.read_without_bad_rules(path)
+    else:
+        found = config_file.read_file(path)
+    if wrong:
+        warnings.append(
+            f"{wrong}: programs that run keep the rules they have, one that starts now goes "
+            "without the wrong ones and with profile strict"
+        )
+        # Whatever else would say what the profile is: strict is the least that is safe.
+        values["profile"] = found.pop("profile")
+        origin["profile"] = "a mistake in the rules"
+    for name, value in found.items():
         if name not in values:
             values[name] = value
             origin[name] = "file"

@@ -42,7 +42,7 @@ def check_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ConfigError: A name that is no option, or a value that its option refuses.
     """
-    values = {}
+    values: dict[str, Any] = {}
     for name, value in given.items():
         option = BY_NAME.get(name)
         if option is None:
@@ -50,9 +50,28 @@ def check_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
             raise ConfigError(message, hint=suggest(name, BY_NAME))
         if option.kind == "path":
             values[name] = _argument_path(option, value)
+        elif option.kind == "exceptions":
+            rules = check_value(BY_NAME["redaction_rules"], given.get("redaction_rules", ()), "")
+            values[name] = check_exceptions(option, value, name, rules)
         else:
             values[name] = check_value(option, value, name)
     return values
+
+
+class RuleConfigError(ConfigError):
+    """A mistake in the guard's rules or exceptions.
+
+    Attributes:
+        rule: Which rule, counted from 1; 0 for none.
+        field: The key within it that is at fault, or "".
+        good: What is right of the value, for who must go on without the rest.
+    """
+
+    def __init__(self, message: str, *, hint: str, rule: int, field: str, good: Any) -> None:
+        super().__init__(message, hint=hint)
+        self.rule = rule
+        self.field = field
+        self.good = good
 
 
 def check_value(option: Option, value: Any, label: str) -> Any:
@@ -183,12 +202,48 @@ def _check_url(option: Option, value: Any, label: str) -> str:
     return value
 
 
+def _check_rules(_option: Option, value: Any, label: str) -> Any:
+    # Here rather than at the top: it takes the parser of patterns, which few need.
+    from stack_composer.telemetry.guard.own import RuleError, read_rules
+
+    try:
+        return read_rules(value)
+    except RuleError as error:
+        raise _rule_error(error, label) from None
+
+
+def check_exceptions(_option: Option, value: Any, label: str, rules: Any = ()) -> Any:
+    """Judge what is let be; it may name ``rules``, the user's own.
+
+    Raises:
+        RuleConfigError: As ``check_value``.
+    """
+    from stack_composer.telemetry.guard.own import RuleError, read_allow
+
+    try:
+        return read_allow({} if value == () else value, rules)
+    except RuleError as error:
+        raise _rule_error(error, label) from None
+
+
+def _rule_error(error: Any, label: str) -> RuleConfigError:
+    place = f"{label}[{error.rule}]" if error.rule else label
+    if error.field:
+        known = error.field.isidentifier()
+        place += f".{error.field}" if known else f".{quoted(error.field)}"
+    hint = error.hint.replace("{}", error.field)
+    message = f"{place}: {error}"
+    return RuleConfigError(message, hint=hint, rule=error.rule, field=error.field, good=error.good)
+
+
 _CHECKS: Final[dict[str, Callable[[Option, Any, str], Any]]] = {
     "bool": _check_bool,
+    "exceptions": check_exceptions,
     "float": _check_number,
     "int": _check_number,
     "mapping": _check_mapping,
     "path": _check_path,
+    "rules": _check_rules,
     "text": _check_text,
     "texts": _check_texts,
     "url": _check_url,

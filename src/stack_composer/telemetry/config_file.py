@@ -16,11 +16,19 @@ import stat
 import tomllib
 from typing import Any, Final
 
-from stack_composer.telemetry.config_check import check_value, quoted, suggest
+from stack_composer.telemetry.config_check import (
+    RuleConfigError,
+    check_exceptions,
+    check_value,
+    quoted,
+    suggest,
+)
 from stack_composer.telemetry.config_options import BY_PLACE
 from stack_composer.telemetry.errors import ConfigError
 
-__all__ = ["edit_config", "read_file"]
+__all__ = ["edit_config", "read_file", "read_without_bad_rules"]
+
+RULES: Final = "redaction.rules"
 
 FILE_BYTES_MAX: Final = 1024 * 1024
 """Beyond this it is not a configuration; reading it whole would stall the writer."""
@@ -39,6 +47,31 @@ def read_file(path: str) -> dict[str, Any]:
     if problems:
         raise _as_error(problems, text, path)
     return values
+
+
+def read_without_bad_rules(path: str) -> tuple[dict[str, Any], str]:
+    """Read the options, for who must go on although a rule of the guard's is wrong.
+
+    What is wrong of the rules is left out, and the profile is "strict" in exchange.
+
+    Returns:
+        The options, and what is wrong; "" if nothing is.
+
+    Raises:
+        ConfigError: As ``read_file``, for a mistake anywhere else.
+    """
+    text = _read_text(path)
+    values, problems = _judge(_parse(text, path))
+    if not problems:
+        return values, ""
+    error = _as_error(problems, text, path)
+    if any(problem.error is None for problem in problems):
+        raise error
+    values["profile"] = "strict"
+    for problem in problems:
+        option = BY_PLACE[f"{problem.section}.{problem.key}"]
+        values[option.name] = problem.error.good if problem.error else ()
+    return values, str(error)
 
 
 def _read_text(path: str) -> str:
@@ -72,13 +105,24 @@ def _parse(text: str, path: str) -> dict[str, Any]:
 
 
 class _Problem:
-    """What is wrong with one key; ``key`` is None when it is the table itself."""
+    """What is wrong with one key; ``key`` is None when it is the table itself.
 
-    def __init__(self, section: str, key: str | None, message: str, hint: str) -> None:
+    ``error`` tells more where a rule of the guard's is wrong.
+    """
+
+    def __init__(
+        self,
+        section: str,
+        key: str | None,
+        message: str,
+        hint: str,
+        error: RuleConfigError | None = None,
+    ) -> None:
         self.section = section
         self.key = key
         self.message = message
         self.hint = hint
+        self.error = error
 
 
 def _judge(document: dict[str, Any]) -> tuple[dict[str, Any], list[_Problem]]:
@@ -109,14 +153,22 @@ def _unknown_section(section: str, table: object, sections: list[str]) -> _Probl
 def _judge_table(
     section: str, table: dict[str, Any], values: dict[str, Any], problems: list[_Problem]
 ) -> None:
-    for key, value in table.items():
+    # The rules first: what is let be may name them.
+    for key in sorted(table, key=lambda key: f"{section}.{key}" != RULES):
+        value = table[key]
         option = BY_PLACE.get(f"{section}.{key}")
         if option is None:
             message = f"unknown key {quoted(key)} in [{section}]"
             problems.append(_Problem(section, key, message, _suggest_key(section, key)))
             continue
         try:
-            values[option.name] = check_value(option, value, option.place)
+            if option.kind == "exceptions":
+                rules = values.get("redaction_rules", ())
+                values[option.name] = check_exceptions(option, value, option.place, rules)
+            else:
+                values[option.name] = check_value(option, value, option.place)
+        except RuleConfigError as error:
+            problems.append(_Problem(section, key, str(error), error.hint, error))
         except ConfigError as error:
             problems.append(_Problem(section, key, str(error), error.hint))
 
@@ -130,10 +182,37 @@ def _suggest_key(section: str, key: str) -> str:
 
 def _as_error(problems: list[_Problem], text: str, path: str) -> ConfigError:
     first = problems[0]
-    line = _line_of(text, first.section, first.key)
+    line = _line_of_problem(text, first)
     place = f"{path}:{line}" if line else path
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     return ConfigError(f"{place}: {first.message}{more}", hint=first.hint)
+
+
+def _line_of_problem(text: str, problem: _Problem) -> int:
+    """Find the line of what is wrong: of a rule its own table, and its key in there."""
+    line = 0
+    if problem.error is not None:
+        table = f"{problem.section}.{problem.key}"
+        nth, field = max(problem.error.rule, 1), problem.error.field
+        line = _line_in(text, table, nth, field) or _line_in(text, table, nth, "")
+    return line or _line_of(text, problem.section, problem.key)
+
+
+def _line_in(text: str, table: str, nth: int, key: str) -> int:
+    """Find ``key`` in the ``nth`` table of that name, or the table itself for ""."""
+    seen, current = 0, ""
+    for number, raw in enumerate(text.splitlines(), start=1):
+        line = raw.strip()
+        if line.startswith("["):
+            current = line.strip("[").partition("]")[0].strip()
+            seen += current == table
+            if current == table and seen == nth and not key:
+                return number
+        elif current == table and seen == nth:
+            name, equals, _ = line.partition("=")
+            if equals and name.strip().strip("\"'") == key:
+                return number
+    return 0
 
 
 def _line_of(text: str, section: str, key: str | None) -> int:

@@ -45,7 +45,8 @@ class Option:
         section: Table of ``telemetry.toml``; "" for an option that the file lacks.
         key: Key in that table.
         kind: "bool", "int", "float", "text", "texts" (one text or a list of them),
-            "path", "url" or "mapping".
+            "path", "url", "mapping", "rules" or "exceptions" (of the guard, which
+            checks them: ``guard/own.py``).
         default: The value when nothing sets it; None where it is worked out
             (``default_text`` says how) or where None means "no limit".
         minimum: Smallest allowed number.
@@ -263,6 +264,21 @@ OPTIONS: Final = (
         default=(),
         doc="Attribute keys with content (such as prompts) to record all the same. Their "
         "values still pass every other rule.",
+    ),
+    Option(
+        "redaction_rules",
+        "redaction.rules",
+        "rules",
+        default=(),
+        doc="Rules of your own: each a table `[[redaction.rules]]`, as below.",
+    ),
+    Option(
+        "redaction_allow",
+        "redaction.allow",
+        "exceptions",
+        default=(),
+        doc="What is let be: a table of keys (or globs over keys), each with a list of the "
+        "rules whose matches stay there; as below.",
     ),
     Option(
         "sampler",

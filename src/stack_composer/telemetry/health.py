@@ -17,13 +17,15 @@ if TYPE_CHECKING:
     from stack_composer.telemetry.guard.engine import Guard
 
     Counts: TypeAlias = dict[tuple[str, str, str], int]
-    """By what ("dropped", "redacted", "faults") and the values of its attributes."""
+    """By what ("dropped", "redacted", "faults", ...) and the values of its attributes."""
 
 SCOPE = Scope("stack_composer.telemetry")
 _ATTRIBUTES = {
     "dropped": ("signal", "reason"),
     "redacted": ("rule", "action"),
     "faults": ("where",),
+    "judged": (),
+    "hit": ("rule",),
 }
 
 _told: Counts = {}
@@ -42,6 +44,11 @@ def count(guard: Guard | None) -> Counts:
             counts["redacted", rule, action] = number
         if guard.faults:
             counts["faults", "guard", ""] = guard.faults
+        for rule, number in list(guard.hits.items()):
+            counts["hit", rule, ""] = number
+        if guard.hits:
+            # Only then is it asked for: a program without hits writes no metrics for it.
+            counts["judged", "", ""] = guard.judged
     return counts
 
 
@@ -61,7 +68,8 @@ def tell(counts: Counts) -> None:
 
 def forget_guard() -> None:
     """Note that a new guard begins to count from nothing."""
-    for key in [key for key in _told if key[0] == "redacted" or key[1] == "guard"]:
+    ours = ("redacted", "judged", "hit")
+    for key in [key for key in _told if key[0] in ours or key[1] == "guard"]:
         del _told[key]
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 
 from stack_composer.telemetry import effects
+from stack_composer.telemetry.config import signature
 from stack_composer.telemetry.errors import GuardError
 from stack_composer.telemetry.model import Resource
 from stack_composer.telemetry.record import recorder
@@ -104,6 +105,8 @@ def make_guard(config: Config, salt: bytes) -> Guard:
         identifiers=config.identifiers,
         salt=salt,
         record_content=config.record_content,
+        rules=config.redaction_rules,
+        allow=config.redaction_allow,
     )
     return Guard(policy)
 
@@ -133,6 +136,13 @@ def _exporter(name: str, config: Config) -> Exporter:
         bundle_bytes_max=config.bundle_bytes_max,
         bundle_age_s_max=config.bundle_age_s_max,
     )
+
+
+def salt_signature(config: Config) -> tuple[int, int, int] | None:
+    """Tell one salt from another by one ``stat``; None where there is none, or none is used."""
+    if config.identifiers == "sha256":
+        return None
+    return signature(os.path.join(os.path.dirname(config.config_path), "salt"))
 
 
 def _salt(config: Config) -> bytes:

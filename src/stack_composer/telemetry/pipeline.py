@@ -23,7 +23,7 @@ import time
 from stack_composer.telemetry import config as configuration
 from stack_composer.telemetry import effects, health
 from stack_composer.telemetry.errors import StoreError, TelemetryError
-from stack_composer.telemetry.outputs import make_outputs
+from stack_composer.telemetry.outputs import make_outputs, salt_signature
 from stack_composer.telemetry.record import ids, recorder
 from stack_composer.telemetry.record import span as spans
 from stack_composer.telemetry.record.span import OffSpan, Span
@@ -75,6 +75,7 @@ class Pipeline:
         self._unwritten = 0
         self._chunks_since_tick = 0
         self._outputs: Outputs | None = None
+        self._salt_signature: tuple[int, int, int] | None = None
         self._metrics_due = _Due(METRICS_S, METRICS_S)
         self._config_due = _Due(0.0, CONFIG_S)
         self._purge_due = _Due(PURGE_FIRST_S, PURGE_S)
@@ -98,11 +99,16 @@ class Pipeline:
         spans.link_attributes_max = config.link_attribute_count_max
 
     def reload(self) -> None:
-        """Follow the configuration file; a broken one keeps the last good one."""
+        """Follow the configuration file; a broken one keeps the last good one.
+
+        And the salt of hashed ids, which ``guard rotate-salt`` replaces.
+        """
         if not self._config_due.now():
             return
         found = configuration.signature(self.config.config_path)
         if found == self._signature:
+            if self._is_salt_new():
+                self._finish()
             return
         self._signature = found
         try:
@@ -112,6 +118,20 @@ class Pipeline:
             return
         self._finish()
         self.use(config)
+
+    def _is_salt_new(self) -> bool:
+        if self._outputs is None or self._salt_signature is None:
+            return False
+        found = salt_signature(self.config)
+        # A salt that is gone changes nothing here: who starts next makes another.
+        return found is not None and found != self._salt_signature
+
+    def _make_outputs(self) -> Outputs:
+        # Looked at before it is read: a salt that comes in between is seen as new.
+        before = salt_signature(self.config)
+        outputs = self.make_outputs()
+        self._salt_signature = before or salt_signature(self.config)
+        return outputs
 
     def make_outputs(self) -> Outputs:
         """Make what lines are written with; a test's pipeline makes something else."""
@@ -273,7 +293,7 @@ class Pipeline:
         if self._outputs is None:
             if not _anything():
                 return
-            self._outputs = self.make_outputs()
+            self._outputs = self._make_outputs()
         outputs = self._outputs
         self._take_spans(outputs)
         self._take_logs(outputs)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from stack_composer.telemetry.config import Config
     from stack_composer.telemetry.turnstile import Turnstile
 
 FORK_WAIT_S = 1.0
@@ -59,7 +60,7 @@ def start(timeout_s: float = 0.0) -> None:
             return
         starting = True
         if running is None:
-            running = make_pipeline(configuration.load_config(options), options, on_internal_error)
+            running = make_pipeline(_load_config(), options, on_internal_error)
         _begin(running)
     except Exception:
         # No usable configuration: record nothing, since what may be written where is
@@ -69,6 +70,19 @@ def start(timeout_s: float = 0.0) -> None:
     finally:
         starting = False
         lock.release()
+
+
+def _load_config() -> Config:
+    """Load the configuration; a wrong rule of the guard's is no reason to go without all.
+
+    Then the profile is strict and the rules that are right hold (``bad_rules``).
+    """
+    try:
+        return configuration.load_config(options)
+    except TelemetryError:
+        config = configuration.load_config(options, bad_rules=True)
+    recorder.fault("rules")
+    return config
 
 
 def configure(

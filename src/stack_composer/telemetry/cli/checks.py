@@ -29,9 +29,18 @@ if TYPE_CHECKING:
 LOSSES_SINCE_NS = 7 * 86_400 * 1_000_000_000
 """Losses are findings for a week; then they are history, which ``stats`` still shows."""
 
+HITS_SINCE_NS = 86_400 * 1_000_000_000
+HITS_SHARE_MAX = 0.2
+"""A rule that hits more of a day's texts is hardly about secrets."""
+JUDGED_MIN = 100
+"""Of fewer texts a share says nothing."""
+
 NAMED_MAX = 5
 
 REPAIR = "stack-composer telemetry doctor --repair"
+
+_MISREAD = ("config", "rules")
+"""Faults that are a mistake in the configuration file, not one of ours."""
 
 _DAMAGE = ("damaged_frame", "truncated", "too_large", "line_too_long")
 
@@ -189,22 +198,55 @@ def _check_bundle(bundle: BundleInfo) -> Iterator[Finding]:
         yield Finding("bundles", what, "none is needed; it is only slower")
 
 
-def check_losses(directory: str) -> list[Finding]:
-    """The pipeline lost nothing and failed nowhere in the last week."""
+def _of_the_last(length_ns: int, directory: str) -> Summary:
+    """What the pipelines said of themselves since so long ago."""
     bundles: Sequence[BundleInfo] = [
         bundle for bundle in reader.list_bundles(directory).bundles if bundle.signal == "metrics"
     ]
     now_ns = effects.wall_ns()
-    since_ns = max(now_ns - LOSSES_SINCE_NS, 0)
-    summary = Summary(
-        collect(bundles, since_ns=since_ns).sketch, since_ns=since_ns, until_ns=now_ns
-    )
+    since_ns = max(now_ns - length_ns, 0)
+    sketch = collect(bundles, since_ns=since_ns).sketch
+    return Summary(sketch, since_ns=since_ns, until_ns=now_ns)
+
+
+def check_guard(directory: str) -> list[Finding]:
+    """No rule of the guard takes so much of a day that it is likely to be wrong.
+
+    Of the rules that look into texts, and of the user's own over keys: ours over keys
+    take what they name, however often that is recorded.
+    """
+    summary = _of_the_last(HITS_SINCE_NS, directory)
+    if summary.judged < JUDGED_MIN:
+        return []
+    return [
+        Finding(
+            "guard",
+            f"the rule {rule} hit {hits:,} of {summary.judged:,} texts in the last 24 hours"
+            f" ({hits / summary.judged:.0%})",
+            f"'guard explain' says why; if it is wrong, make the rule narrower if it is yours,"
+            f' or add the key to [redaction.allow]: "the.key" = ["{rule}"]',
+        )
+        for rule, hits in summary.hits.items()
+        if hits > HITS_SHARE_MAX * summary.judged
+    ]
+
+
+def check_losses(directory: str) -> list[Finding]:
+    """The pipeline lost nothing and failed nowhere in the last week."""
+    summary = _of_the_last(LOSSES_SINCE_NS, directory)
     findings = []
     if summary.dropped:
         what = f"records were dropped in the last 7 days: {_listed(summary.dropped)}"
         findings.append(Finding("losses", what, _mend_drops(summary.dropped)))
-    if summary.faults:
-        what = f"our own code failed in the last 7 days: {_listed(summary.faults)}"
+    misread = {name: count for name, count in summary.faults.items() if name in _MISREAD}
+    if misread:
+        what = (
+            f"a program met a mistake in the configuration, in the last 7 days: {_listed(misread)}"
+        )
+        findings.append(Finding("losses", what, "stack-composer telemetry config check"))
+    failed = {name: count for name, count in summary.faults.items() if name not in _MISREAD}
+    if failed:
+        what = f"our own code failed in the last 7 days: {_listed(failed)}"
         findings.append(Finding("losses", what, "please report it with these names and counts"))
     return findings
 

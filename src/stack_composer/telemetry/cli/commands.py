@@ -68,9 +68,16 @@ ROOT = Group(
                     },
                 ),
                 "guard": Group(
-                    "look at the redaction",
+                    "look at the redaction, and renew its salt",
                     {
                         "test": Command("guard_test", "show what the guard makes of texts"),
+                        "explain": Command(
+                            "guard_explain", "say which rules take what of one text, and why"
+                        ),
+                        "rules": Command("guard_rules", "list the rules, ours and yours"),
+                        "rotate-salt": Command(
+                            "guard_rotate_salt", "replace the salt of hashed ids by a new one"
+                        ),
                     },
                 ),
                 "doctor": Command("doctor", "look for damage and misconfiguration, and mend it"),

@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
 
     config = places.load(args)
     rows = [
-        (option.name, option.place, getattr(config, option.name), origin)
+        (option.name, option.place, _plain(option.kind, getattr(config, option.name)), origin)
         for option, _, origin in show_rows(config)
     ]
     if args.json:
@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
             {
                 "config_path": config.config_path,
                 "options": {
-                    name: {"value": _plain(value), "origin": origin, "place": place or None}
+                    name: {"value": value, "origin": origin, "place": place or None}
                     for name, place, value, origin in rows
                 },
                 "warnings": list(config.warnings),
@@ -49,7 +49,12 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _plain(value: Any) -> Any:
+def _plain(kind: str, value: Any) -> Any:
+    """Return a value as it could stand in the file."""
+    if kind == "rules":
+        return [rule.fields for rule in value]
+    if kind == "exceptions":
+        return {key: list(entries) for key, entries in value}
     return list(value) if isinstance(value, (tuple, frozenset)) else value
 
 
@@ -77,6 +82,14 @@ def _print_lines(lines: list[tuple[str, str]], width: int, *, origins: bool) -> 
 def _line(key: str, value: Any, in_file: bool) -> str:  # noqa: FBT001 - private, and the name says it
     if value is None:
         return f"# {key}: no limit"
-    # A JSON text, number, bool or list of texts is TOML as well.
-    text = json.dumps(_plain(value), ensure_ascii=True)
-    return f"{key} = {text}" if in_file else f"# {key} = {text}"
+    return f"{key} = {_toml(value)}" if in_file else f"# {key} = {_toml(value)}"
+
+
+def _toml(value: Any) -> str:
+    """Write a value on one line; a JSON text, number or bool is TOML as well."""
+    if isinstance(value, dict):
+        pairs = (f"{json.dumps(key)} = {_toml(item)}" for key, item in value.items())
+        return "{" + ", ".join(pairs) + "}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return json.dumps(value, ensure_ascii=True)

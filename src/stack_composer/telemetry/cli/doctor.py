@@ -84,6 +84,7 @@ _CHECKS: dict[str, Callable[[str], list[checks.Finding]] | None] = {
     "leftovers": checks.check_leftovers,
     "bundles": lambda directory: checks.check_bundles(directory, progress=_Progress()),
     "losses": checks.check_losses,
+    "guard": checks.check_guard,
 }
 
 

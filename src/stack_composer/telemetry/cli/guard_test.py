@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Answer every line; name the bad ones on standard error."""
-    guard = _guard(args.profile)
+    guard = configured_guard(args.profile)
     bad = 0
     with _open(args.file) as source:
         for number, line in _lines(source):
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _guard(profile: str | None) -> Guard:
+def configured_guard(profile: str | None) -> Guard:
     """Return the guard as the pipeline would have it, without leaving a trace."""
     from stack_composer.telemetry.config import load_config
     from stack_composer.telemetry.guard.engine import Guard
@@ -84,6 +84,8 @@ def _guard(profile: str | None) -> Guard:
             identifiers=config.identifiers,
             salt=load_salt(folder) if made else os.urandom(SALT_BYTES),
             record_content=config.record_content,
+            rules=config.redaction_rules,
+            allow=config.redaction_allow,
         )
     )
 

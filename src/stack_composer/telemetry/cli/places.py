@@ -12,8 +12,10 @@ if TYPE_CHECKING:
     from stack_composer.telemetry.query.select import Selection
 
 
-def load(args: argparse.Namespace) -> Config:
+def load(args: argparse.Namespace, *, bad_rules: bool = False) -> Config:
     """Return the configuration in effect, with ``--dir`` as an argument.
+
+    ``bad_rules`` is as ``load_config`` has it.
 
     Raises:
         ConfigError: The configuration is broken.
@@ -22,9 +24,8 @@ def load(args: argparse.Namespace) -> Config:
     from stack_composer.telemetry.config import load_config
 
     folder = getattr(args, "dir", None)
-    if folder is None:
-        return load_config()
-    return load_config({"directory": absolute(folder, "--dir")})
+    given = {} if folder is None else {"directory": absolute(folder, "--dir")}
+    return load_config(given, bad_rules=bad_rules)
 
 
 def absolute(path: str, option: str) -> str:

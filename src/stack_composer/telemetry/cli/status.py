@@ -10,6 +10,7 @@ from stack_composer.telemetry import effects
 from stack_composer.telemetry.cli import output, places
 from stack_composer.telemetry.cli.parser import add_folder
 from stack_composer.telemetry.config import effective_mode
+from stack_composer.telemetry.errors import ConfigError
 from stack_composer.telemetry.query.duration import age_text, utc_text
 from stack_composer.telemetry.store.reader import list_bundles
 from stack_composer.telemetry.store.retention import is_being_written, size_of
@@ -31,6 +32,7 @@ JSON_KEYS = {
     "retention_days": "after how many days bundles are deleted",
     "kept_bytes_max": "beyond how many bytes the oldest are deleted",
     "profile": "the redaction profile",
+    "rules": "how many redaction rules are your own",
     "bundles": "how many there are",
     "bytes": "their size, sidecars included",
     "oldest": "when the oldest was begun (UTC), or null",
@@ -47,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Look, and print what there is."""
-    config = places.load(args)
+    config = _config(args)
     listing = list_bundles(config.directory)
     found = _look(config, listing.bundles, len(listing.foreign))
     if args.json:
@@ -55,6 +57,18 @@ def run(args: argparse.Namespace) -> int:
     else:
         _print(found, config, listing.bundles)
     return 0
+
+
+def _config(args: argparse.Namespace) -> Config:
+    """Return what holds; a wrong rule of the guard's is then one of its warnings."""
+    try:
+        return places.load(args, bad_rules=True)
+    except ConfigError as error:
+        raise ConfigError(
+            f"{error}; programs that run keep the last good configuration, one that starts"
+            " now records nothing",
+            hint=error.hint,
+        ) from None
 
 
 def _look(config: Config, bundles: list[BundleInfo], foreign: int) -> dict[str, Any]:
@@ -70,6 +84,7 @@ def _look(config: Config, bundles: list[BundleInfo], foreign: int) -> dict[str, 
         "retention_days": config.local_retention_days,
         "kept_bytes_max": config.kept_bytes_max,
         "profile": config.profile,
+        "rules": len(config.redaction_rules),
         "bundles": len(bundles),
         "bytes": sum(map(size_of, bundles)),
         "oldest": utc_text(bundles[0].created_ns) if bundles else None,
@@ -104,7 +119,9 @@ def _print(found: dict[str, Any], config: Config, bundles: list[BundleInfo]) -> 
     output.facts("writing", f"process {writers}" if writers else "nobody")
     room = output.bytes_text(config.kept_bytes_max)
     output.facts("retention", f"{config.local_retention_days} days, and {room} at most")
-    output.facts("redaction", f"profile {config.profile}, ids by {config.identifiers}")
+    own = output.counted(found["rules"], "rule") + " of your own"
+    redaction = f"profile {config.profile}, ids by {config.identifiers}"
+    output.facts("redaction", redaction + (f", {own}" if found["rules"] else ""))
     if found["foreign"]:
         output.facts("foreign", f"{found['foreign']:,} files are not ours; 'doctor' names them")
     for warning in config.warnings:

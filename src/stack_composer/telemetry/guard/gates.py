@@ -95,7 +95,7 @@ def _exact(item: Any) -> set[str] | None:
         return {""}
     if kind is code.LITERAL or kind is code.IN:
         chars = {value} if kind is code.LITERAL else members(value)
-        return {chr(char).lower() for char in chars} if len(chars) <= _CLASS_MAX else None
+        return {_lowered(char) for char in chars} if len(chars) <= _CLASS_MAX else None
     if kind is code.SUBPATTERN:
         return _product(map(_exact, value[3]))
     if kind is code.BRANCH:
@@ -105,6 +105,11 @@ def _exact(item: Any) -> set[str] | None:
         once = _product(map(_exact, value[2]))
         return None if once is None else once | {""}
     return None
+
+
+def _lowered(char: int) -> str:
+    """A byte as the character of that number; only ASCII's letters have a lower case."""
+    return bytes((char,)).lower().decode("latin-1")
 
 
 def _product(parts: Iterable[set[str] | None]) -> set[str] | None:
@@ -253,7 +258,12 @@ def _atom(kind: Any, value: Any) -> str:
     if kind is code.NOT_LITERAL:
         return _class(frozenset(range(256)) - {value})
     if kind is code.AT:
-        texts = {code.AT_BOUNDARY: r"\b", code.AT_BEGINNING: "^", code.AT_END: "$"}
+        texts = {
+            code.AT_BOUNDARY: r"\b",
+            code.AT_NON_BOUNDARY: r"\B",
+            code.AT_BEGINNING: "^",
+            code.AT_END: "$",
+        }
         return texts[value]
     raise ValueError(f"not in a rule's language: {kind}")
 

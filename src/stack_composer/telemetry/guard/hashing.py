@@ -13,15 +13,15 @@ import stat
 
 from stack_composer.telemetry.errors import GuardError
 
-from .policy import SALT_BYTES
+from .policy import SALT_BYTES, Policy
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
-    from .policy import Policy
-
-SALT_NAME = "salt"
+SALT_NAMES = {"local": "salt", "upload": "salt-upload"}
+"""The files of the salts by purpose: for what stays here, and for what is uploaded."""
 HMAC_HEX_CHARS = 32
 _BLOCK_BYTES = 64  # of SHA-256, as HMAC (RFC 2104) wants it
 _HINT_SALT = "delete the file: a new one is made, and hashed ids change"
@@ -52,11 +52,14 @@ class Hasher:
         data = value.encode("utf-8", "surrogatepass")
         if self._plain:
             return "sha256:" + str(self._sha256(data).hexdigest())
+        return "hmac:" + self._digits(field, data)
+
+    def _digits(self, field: str, data: bytes) -> str:
         inner, outer = self._pads.get(field) or self._derive(field)
         inner, outer = inner.copy(), outer.copy()
         inner.update(data)
         outer.update(inner.digest())
-        return "hmac:" + str(outer.hexdigest()[:HMAC_HEX_CHARS])
+        return str(outer.hexdigest()[:HMAC_HEX_CHARS])
 
     def _derive(self, field: str) -> tuple[Any, Any]:
         """The two halves of HMAC under the field's own key, ready to be copied."""
@@ -76,6 +79,28 @@ class Hasher:
         )
 
 
+class UploadHasher(Hasher):
+    """Hashes ids once more, for what is uploaded: ``upload:`` and 32 hex characters.
+
+    Under a salt of its own, so that who gets uploads can't join them with the files
+    here, nor with other uploads once that salt is rotated. What arrives is mostly a
+    hash already; it is hashed as the text that it is.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, salt: bytes) -> None:
+        """Take the salt, ``load_salt(folder, purpose="upload")``."""
+        super().__init__(Policy(salt=salt))
+
+    def hash(self, field: str, value: str) -> str:
+        """The hash of ``value`` as a ``field``; one of this kind is returned as it is."""
+        kind, _, digits = value.partition(":")
+        if kind == "upload" and is_hash("hmac:" + digits):
+            return value
+        return "upload:" + self._digits(field, value.encode("utf-8", "surrogatepass"))
+
+
 def is_hash(value: str) -> bool:
     """Whether ``value`` has exactly the shape that ``Hasher.hash`` gives."""
     kind, colon, digits = value.partition(":")
@@ -83,8 +108,10 @@ def is_hash(value: str) -> bool:
     return bool(colon) and len(digits) == wanted and not digits.strip("0123456789abcdef")
 
 
-def load_salt(folder: str) -> bytes:
+def load_salt(folder: str, purpose: str = "local") -> bytes:
     """Read the 32-byte salt in ``folder``; make folder (0700) and file (0600) first.
+
+    ``purpose`` is "local", or "upload" for the one of ``UploadHasher``.
 
     Two processes may start at once: the file appears whole or not at all, and the
     slower process takes the salt of the faster.
@@ -94,23 +121,60 @@ def load_salt(folder: str) -> bytes:
             made. The caller may go on with ``os.urandom(32)``; hashed ids then group
             within one process only.
     """
-    path = os.path.join(folder, SALT_NAME)
+    path = os.path.join(folder, SALT_NAMES[purpose])
     try:
         try:
             return _read_salt(path)
         except FileNotFoundError:
             os.makedirs(folder, mode=0o700, exist_ok=True)
-            _create_salt(path)
+            _write_salt(path, _place)
             return _read_salt(path)
     except OSError as error:
-        raise GuardError(
-            f"salt {path}: {error.strerror or type(error).__name__}",
-            hint="make the configuration folder writable for its owner",
-        ) from error
+        raise _unusable(path, error) from error
 
 
-def _create_salt(path: str) -> None:
-    """Write a new salt aside and link it into place, unless one is there by now."""
+def salt_paths(folder: str) -> list[str]:
+    """The files of the salts that there are in ``folder``."""
+    paths = [os.path.join(folder, name) for name in SALT_NAMES.values()]
+    return [path for path in paths if os.path.lexists(path)]
+
+
+def rotate_salts(folder: str) -> list[str]:
+    """Replace each salt that there is in ``folder`` by a new one; ids change with them.
+
+    Stopped at any moment, each file holds its old salt or a new one, whole; what was
+    begun lies beside it. Of two who rotate at once the later one's salt stays.
+
+    Returns:
+        The files replaced; running programs follow within a second.
+
+    Raises:
+        GuardError: A file is a symlink or another user's, or cannot be replaced;
+            those before it are.
+    """
+    rotated = []
+    for path in salt_paths(folder):
+        try:
+            os.close(_open_private(path))
+            _write_salt(path, os.replace)
+            # Without it a power cut could bring the old salt back, when hashes under the
+            # new one are on disk already.
+            _sync_folder(folder)
+        except OSError as error:
+            raise _unusable(path, error) from error
+        rotated.append(path)
+    return rotated
+
+
+def _unusable(path: str, error: OSError) -> GuardError:
+    return GuardError(
+        f"salt {path}: {error.strerror or type(error).__name__}",
+        hint="make the configuration folder writable for its owner",
+    )
+
+
+def _write_salt(path: str, place: Callable[[str, str], None]) -> None:
+    """Write a new salt aside, and have ``place`` bring it to ``path`` once it is durable."""
     aside = f"{path}.{os.getpid()}.{os.urandom(4).hex()}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     descriptor = os.open(aside, flags, 0o600)
@@ -120,13 +184,24 @@ def _create_salt(path: str) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        _place(aside, path)
+        place(aside, path)
     finally:
         if os.path.exists(aside):
             os.unlink(aside)
 
 
+def _sync_folder(folder: str) -> None:
+    if os.name == "nt":
+        return  # A folder cannot be opened there.
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _place(aside: str, path: str) -> None:
+    """Link a file into place, unless one is there by now."""
     try:
         os.link(aside, path)
     except FileExistsError:
@@ -138,12 +213,21 @@ def _place(aside: str, path: str) -> None:
             os.rename(aside, path)
 
 
-def _read_salt(path: str) -> bytes:
+def _open_private(path: str) -> int:
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
     # Without O_NONBLOCK a named pipe in its place would never let go of its reader.
     descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
     try:
         _check_private(descriptor, path)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _read_salt(path: str) -> bytes:
+    descriptor = _open_private(path)
+    try:
         salt = os.read(descriptor, SALT_BYTES + 1)
     finally:
         os.close(descriptor)

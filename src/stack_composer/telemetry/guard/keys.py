@@ -1,9 +1,13 @@
-"""Judge attribute keys: what their values are, by the words in the key.
+"""Judge attribute keys: what their values are, by the conventions or by the key's words.
 
-A key is cut into words at separators and at camelCase, and rules match whole words:
-``token`` is not ``tokens``, and ``author`` is not ``auth``. A word that tells of a
-measure or a description (``brief.length``, ``token.type``) takes the rule's ground
-away. The lists of words are in rules.toml.
+A key of OpenTelemetry's semantic conventions is looked up in semconv.py; what it holds
+is known, whatever words it has. Any other key is cut into words at separators and at
+camelCase, and rules match whole words: ``token`` is not ``tokens``, and ``author`` is
+not ``auth``. A word that tells of a measure or a description (``brief.length``,
+``token.type``) takes the rule's ground away. The lists of words are in rules.toml.
+
+Words are looked up folded (``fold``), so that no full-width, invisible or look-alike
+character hides one.
 """
 
 from __future__ import annotations
@@ -12,12 +16,38 @@ from stack_composer.telemetry.model import KeyVerdict
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from .policy import Policy
     from .rules import KeyRule
 
 KEY_CHARS_MAX = 1024
+
+_RULES_OF_CLASSES = {
+    "content": "content-key",
+    "credential": "credential-key",
+    "identity": "identity-key",
+    "sql": "sql-literal",
+    "arguments": "argument",
+}
+"""Other classes have no rule: their texts are searched."""
+
+_WORDS = str.maketrans(
+    {
+        code: None if code < 32 or code == 127 else " "
+        for code in range(128)
+        if not chr(code).isalpha()
+    }
+)
+"""Whatever is no letter ends a word, but for control characters: they are no sight."""
+
+# Letters that look like a Latin one, each before what it looks like; NFKD leaves them.
+_LOOKS_LIKE = (
+    "аa еe оo рp сc уy хx іi јj ѕs һh ԁd ԛq ԝw ѵv кk мm тt вb нh "  # noqa: RUF001
+    "АA ЕE ОO РP СC УY ХX ІI ЈJ ЅS ВB НH КK МM ТT "  # noqa: RUF001
+    "αa εe ιi κk νv οo ρp τt υu χx ΑA ΒB ΕE ΗH ΙI ΚK ΜM ΝN ΟO ΡP ΤT ΥY ΧX ΖZ "  # noqa: RUF001
+    "ıi ɡg ɑa ʟl օo սu"  # noqa: RUF001
+)
 
 
 class Verdict(KeyVerdict):
@@ -26,8 +56,8 @@ class Verdict(KeyVerdict):
     Attributes:
         rule: The rule that decides over every value of this key, or None.
         phrase: The words of the key that the rule matched; also names the hash key.
-        machine: The key holds an id or an enumeration made by a machine: its digits
-            are not searched for telephone and card numbers.
+        machine: The key holds an id made by a machine: its digits are not searched for
+            telephone and card numbers.
         turned_on: A content key that the user allowed by name; what lies below it is
             searched, but not dropped for being content.
     """
@@ -58,30 +88,106 @@ class KeyTable:
     def __init__(self, rules: Iterable[KeyRule], policy: Policy) -> None:
         self._rules = [rule for rule in rules if rule.action != "pass"]
         safe = [rule for rule in rules if rule.action == "pass"]
-        self._passed = {key for rule in safe if rule.name == "safe-key" for key in rule.words}
+        self._measures = {key for rule in safe if rule.name == "safe-key" for key in rule.words}
         self._machine = {key for rule in safe if rule.name == "machine-key" for key in rule.words}
         self._recorded = policy.record_content
+        self._classes: dict[str, str] = {}
+        self._first_words: dict[str, set[int]] = {}
+        self._stems: list[tuple[str, int]] = []
 
     def known(self, key: str) -> bool:
-        """Whether ``key`` stands in the table itself, and so needs no search."""
-        return key in self._passed or key in self._machine
+        """Whether ``key`` stands in a table itself, and so needs no search."""
+        return bool(self._class_of(key))
 
     def verdict(self, key: str, text: str) -> Verdict:
         """Judge ``key``, which may be written as ``text``."""
-        if key in self._passed:
-            return Verdict(key, text, "pass", machine=True)
-        if key in self._machine:
-            return Verdict(key, text, "scan", machine=True)
-        words = split_words(key)
         turned_on = self._turned_on(key)
-        for rule in self._rules:
-            if rule.action == "drop" and turned_on:
-                continue
-            phrase = matched_phrase(rule, words)
-            if phrase:
-                return Verdict(key, text, "value", rule=rule, phrase=phrase)
+        known = self._class_of(key) or self._class_above(key)
+        if known:
+            return self._of_class(known, key, text, turned_on=turned_on)
+        rule, phrase = self._by_words(key, turned_on=turned_on)
+        if rule is not None:
+            return Verdict(key, text, "value", rule=rule, phrase=phrase)
         # Nested values of a key that was turned on must still go through value().
         return Verdict(key, text, "scan", turned_on=turned_on)
+
+    # -- keys of the conventions ----------------------------------------------
+
+    def _class_of(self, key: str) -> str:
+        if key in self._measures:
+            return "measure"
+        if key in self._machine:
+            return "machine"
+        # A key without a dot is none of theirs, and pays nothing for the table.
+        if "." not in key:
+            return ""
+        return (self._classes or self._load()).get(key, "")
+
+    def _class_above(self, key: str) -> str:
+        """The class of a key that stands below a known one ("db.query.parameter.0").
+
+        Not "text": such a key ends in a name of somebody's choice, whose words count.
+        """
+        at = key.find(".")
+        while at > 0:
+            found = self._classes.get(key[: at + 1], "text")
+            if found != "text":
+                return found
+            at = key.find(".", at + 1)
+        return ""
+
+    def _load(self) -> dict[str, str]:
+        from . import semconv
+
+        self._classes = {
+            key: name.lower()
+            for name, keys in vars(semconv).items()
+            if name.isupper() and name != "VERSION"
+            for key in keys.split()
+        }
+        return self._classes
+
+    def _of_class(self, known: str, key: str, text: str, *, turned_on: bool) -> Verdict:
+        name = _RULES_OF_CLASSES.get(known)
+        rule = next((rule for rule in self._rules if rule.name == name), None)
+        if rule is None:
+            return Verdict(key, text, "scan", machine=known == "machine", turned_on=turned_on)
+        if turned_on and rule.content:
+            # What is turned on is content; a password among it stays one.
+            rule, phrase = self._by_words(key, turned_on=True)
+            if rule is None:
+                return Verdict(key, text, "scan", turned_on=True)
+        else:
+            words = split_words(key)
+            phrase = matched_phrase(rule, words) or " ".join(words)
+        return Verdict(key, text, "value", rule=rule, phrase=phrase)
+
+    # -- other keys -----------------------------------------------------------
+
+    def _by_words(self, key: str, *, turned_on: bool) -> tuple[KeyRule | None, str]:
+        """The first rule whose words ``key`` holds, and these words."""
+        words = split_words(key)
+        for index in sorted(self._candidates(words)):
+            rule = self._rules[index]
+            phrase = "" if turned_on and rule.content else matched_phrase(rule, words)
+            if phrase:
+                return rule, phrase
+        return None, ""
+
+    def _candidates(self, words: Sequence[str]) -> set[int]:
+        """The rules that may match: a phrase of theirs begins with one of ``words``."""
+        first_words = self._first_words or self._index()
+        found = {index for word in words for index in first_words.get(word, ())}
+        line = " ".join(words)
+        found.update(index for stem, index in self._stems if stem in line)
+        return found
+
+    def _index(self) -> dict[str, set[int]]:
+        for index, rule in enumerate(self._rules):
+            self._stems += [(stem, index) for stem in rule.stems]
+            for phrase in rule.words:
+                self._first_words.setdefault(phrase.partition(" ")[0], set()).add(index)
+        return self._first_words
 
     def _turned_on(self, key: str) -> bool:
         return any(key == name or key.startswith(name + ".") for name in self._recorded)
@@ -90,28 +196,53 @@ class KeyTable:
 def split_words(key: str) -> list[str]:
     """The words of ``key`` in lower case; ``X-APIKey2`` is ``x``, ``api``, ``key``.
 
-    Numbers that end a word or stand alone (an index) are left out.
+    Digits are no part of a word: most are an index.
     """
-    words: list[str] = []
-    start = 0
-    for end in range(1, len(key) + 1):
-        if end == len(key) or _is_border(key, end):
-            word = key[start:end].strip("0123456789").lower()
-            if word.isalnum():
-                words.append(word)
-            start = end
-    return words
+    key = fold(key)
+    if not key.islower():
+        key = _spaced(key)
+    return key.translate(_WORDS).lower().split()
+
+
+def fold(key: str) -> str:
+    """``key`` in ASCII as far as it looks like it, with ``%5F`` and its like decoded."""
+    if "%" in key:
+        key = _decoded(key)
+    if key.isascii():
+        return key
+    from unicodedata import category, normalize
+
+    looks = {ord(pair[0]): pair[1] for pair in _LOOKS_LIKE.split()}
+    # Marks on letters, and what has no width: a reader takes the word for what it was.
+    seen = [sign for sign in normalize("NFKD", key) if category(sign) not in ("Mn", "Me", "Cf")]
+    return "".join([sign if sign.isalnum() or sign.isascii() else " " for sign in seen]).translate(
+        looks
+    )
+
+
+def _decoded(key: str) -> str:
+    parts = key.split("%")
+    for at, part in enumerate(parts[1:], 1):
+        code = part[:2]
+        if len(code) == 2 and not code.strip("0123456789abcdefABCDEF") and code < "8":
+            parts[at] = chr(int(code, 16)) + part[2:]
+        else:
+            parts[at] = "%" + part
+    return "".join(parts)
+
+
+def _spaced(key: str) -> str:
+    """``key`` with a space where camelCase begins a word."""
+    borders = [at for at in range(1, len(key)) if _is_border(key, at)]
+    return " ".join([key[i:j] for i, j in zip([0, *borders], [*borders, len(key)], strict=True)])
 
 
 def _is_border(key: str, at: int) -> bool:
-    """Whether a word ends before ``key[at]``."""
-    before, here = key[at - 1], key[at]
-    if not (before.isalnum() and here.isalnum()):
-        return True
-    if before.islower() and here.isupper():
-        return True
+    """Whether the upper-case letter ``key[at]`` begins a word."""
+    if not key[at].isupper():
+        return False
     # The last capital of APIKey begins the next word.
-    return before.isupper() and here.isupper() and key[at + 1 : at + 2].islower()
+    return not key[at - 1].isupper() or key[at + 1 : at + 2].islower()
 
 
 def matched_phrase(rule: KeyRule, words: list[str]) -> str:
@@ -125,10 +256,13 @@ def matched_phrase(rule: KeyRule, words: list[str]) -> str:
     line = f" {' '.join(words)} "
     for phrase in rule.words:
         at = line.find(f" {phrase} ")
-        if at < 0:
-            continue
-        rest = line[at + len(phrase) + 2 :].split()
-        if rest and (rule.ends or rest[0] in rule.spared):
-            continue
-        return phrase
+        while at >= 0:
+            rest = line[at + len(phrase) + 2 :].split()
+            if not rest or not (rule.ends or rest[0] in rule.spared):
+                return phrase
+            at = line.find(f" {phrase} ", at + 1)
+    for stem in rule.stems:
+        for word, following in zip(words, [*words[1:], ""], strict=True):
+            if stem in word and word not in rule.spared and following not in rule.spared:
+                return stem
     return ""

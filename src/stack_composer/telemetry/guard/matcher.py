@@ -21,11 +21,14 @@ from __future__ import annotations
 from bisect import bisect_right
 from itertools import accumulate
 
+from .hidden import HIDDEN
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
     from typing import Any, Final, Protocol, TypeAlias
 
+    from .own import Exempt
     from .rules import TextRule
 
     class Pattern(Protocol):
@@ -34,16 +37,23 @@ if TYPE_CHECKING:
         def search(self, data: bytes, pos: int = 0) -> Any:
             """Find the first match at or after ``pos``, or None."""
 
-    Check: TypeAlias = Callable[[bytes, int, int], bool]
+    Check: TypeAlias = Callable[[bytes, int, int], int]
     Search: TypeAlias = tuple[Pattern, Check]
 
 
 MARKER_START: Final = b"[redacted:"
 MARKER_NAME_CHARS_MAX: Final = 40
+MARKER_HASH_CHARS: Final = (32, 64)  # of a keyed hash, and of a plain one
 _NAME_CHARS: Final = b"abcdefghijklmnopqrstuvwxyz0123456789-"
+_HASH_CHARS: Final = b"0123456789abcdef"
 ROUNDS_MAX: Final = 16
+REPEATED_BYTES_MIN: Final = 12
+REPEATED_SPANS_MAX: Final = 64
 MATCH_BYTES_MIN: Final = 3
 _RE2_BYTES_MAX = 64 << 20  # Room for the automaton's states; it takes what it needs.
+
+
+_MARKER_BYTES_MAX = MARKER_NAME_CHARS_MAX + 1 + max(MARKER_HASH_CHARS) + 1
 
 
 class UnsettledError(Exception):
@@ -59,6 +69,25 @@ class Span:
         self.start = start
         self.end = end
         self.rule = rule
+
+
+class Leave:
+    """What a search lets be.
+
+    Attributes:
+        tiers: Rules of these tiers are not asked.
+        exempt: Whether a match (its bytes) of the rule with an index is let be, by the
+            user's word; None when none is.
+    """
+
+    __slots__ = ("exempt", "tiers")
+
+    def __init__(self, tiers: Collection[str] = (), exempt: Exempt | None = None) -> None:
+        self.tiers = tiers
+        self.exempt = exempt
+
+
+_NOTHING_LEFT = Leave()
 
 
 class Matcher:
@@ -84,7 +113,11 @@ class Matcher:
         raise NotImplementedError
 
     def _candidates(self, data: bytes) -> Iterable[int]:
-        """The rules that may hit in ``data``; none that does is left out."""
+        """The rules that may hit in ``data``; none that does is left out.
+
+        One more than the last rule's index stands for ``views``: ``data`` may read
+        otherwise than it stands.
+        """
         raise NotImplementedError
 
     def _compile(self, pattern: bytes) -> Pattern:
@@ -102,8 +135,8 @@ class Matcher:
             self._searches[index] = search
         return search
 
-    def spans(self, data: bytes) -> list[Span]:
-        """Find what must not be written of ``data``.
+    def spans(self, data: bytes, leave: Leave | None = None) -> list[Span]:
+        """Find what must not be written of ``data``, but for what ``leave`` lets be.
 
         The spans are disjoint, in order, and extended to whole UTF-8 characters.
 
@@ -113,34 +146,65 @@ class Matcher:
         work = blank_markers(data)
         found: list[Span] = []
         for _ in range(ROUNDS_MAX):
-            fresh = self._hits(work)
+            fresh = self._hits(work, leave or _NOTHING_LEFT)
             if not fresh:
                 return found
-            fresh = [_whole_characters(data, span) for span in fresh]
+            fresh = merge(_whole_characters(data, span) for span in fresh)
+            fresh = merge(fresh + repeats(work, fresh))
             found = merge(found + fresh)
             work = _blank(work, fresh)
         raise UnsettledError
 
-    def _hits(self, data: bytes) -> list[Span]:
+    def asked(self, data: bytes) -> list[TextRule]:
+        """The rules that look at ``data``; the gate answers for the others."""
+        indexes = self._candidates(blank_markers(data))
+        return [self.rules[index] for index in indexes if index < len(self.rules)]
+
+    def _hits(self, data: bytes, leave: Leave) -> list[Span]:
         found = []
         for index in self._candidates(data):
-            found += search_rule(*self._search(index), data, index)
+            if index == len(self.rules):
+                found += self._hidden_hits(data, leave)
+            elif self.rules[index].tier not in leave.tiers:
+                found += search_rule(*self._search(index), data, index, leave.exempt)
+        return found
+
+    def _hidden_hits(self, data: bytes, leave: Leave) -> list[Span]:
+        """What the rules find in ``data`` as its reader would read it."""
+        from .views import views
+
+        found = []
+        for view in views(data):
+            for index in self._candidates(view.data):
+                if index == len(self.rules):
+                    continue  # ``views`` itself reads what it has read.
+                tier = self.rules[index].tier
+                if tier in leave.tiers or (view.joined and tier != "structure"):
+                    continue
+                found += [
+                    Span(*view.origin(span.start, span.end), index)
+                    for span in search_rule(*self._search(index), view.data, index, leave.exempt)
+                ]
         return found
 
 
-def search_rule(pattern: Pattern, check: Check, data: bytes, index: int) -> list[Span]:
+def search_rule(
+    pattern: Pattern, check: Check, data: bytes, index: int, exempt: Exempt | None = None
+) -> list[Span]:
     """Find every confirmed hit of one rule.
 
     A hit that the validator refuses is stepped over by one byte only, since the secret
-    may begin inside it.
+    may begin inside it. One that the user exempted is stepped over as a whole.
     """
     found = []
     position = 0
     last = len(data) - MATCH_BYTES_MIN
     while position <= last and (match := pattern.search(data, position)):
         start, end = secret_span(match)
-        if end > start and check(data, start, end):
-            found.append(Span(start, end, index))
+        if end > start and (answer := check(data, start, end)):
+            end = max(end, answer)
+            if exempt is None or not exempt(index, data[start:end]):
+                found.append(Span(start, end, index))
             position = end
         else:
             position = int(match.start()) + 1
@@ -167,6 +231,26 @@ def merge(spans: Iterable[Span]) -> list[Span]:
         else:
             merged.append(span)
     return merged
+
+
+def repeats(data: bytes, found: Sequence[Span]) -> list[Span]:
+    """Where else in ``data`` what was found stands, without a word that tells of it.
+
+    Only what is long and no plain word, or a password would take its word from the
+    rest of the text; and not in a text full of hits, to bound the cost.
+    """
+    if len(found) > REPEATED_SPANS_MAX:
+        return []
+    more = []
+    for span in found:
+        secret = data[span.start : span.end]
+        if len(secret) < REPEATED_BYTES_MIN or secret.isalpha():
+            continue
+        at = data.find(secret)
+        while at >= 0:
+            more.append(Span(at, at + len(secret), span.rule))
+            at = data.find(secret, at + len(secret))
+    return more
 
 
 def _by_start(span: Span) -> int:
@@ -198,7 +282,7 @@ class Re2Matcher(Matcher):
 
         super().__init__(rules)
         self._re2 = re2
-        union = b"|".join(rule.gate for rule in rules)
+        union = b"|".join([*(rule.gate for rule in rules), HIDDEN])
         self._gate = re2.compile(union, self._options(captures=False))
         self._set: Any = None
 
@@ -221,7 +305,7 @@ class Re2Matcher(Matcher):
             return hits
         # A set also answers so when it ran out of room. The gate never does; where the
         # two disagree, every rule is asked.
-        return range(len(self.rules)) if self._gate.search(data) else ()
+        return range(len(self.rules) + 1) if self._gate.search(data) else ()
 
     def _compile(self, pattern: bytes) -> Pattern:
         compiled: Pattern = self._re2.compile(pattern, self._options(captures=True))
@@ -231,6 +315,7 @@ class Re2Matcher(Matcher):
         union = self._re2.Set.SearchSet(self._options(captures=False))
         for rule in self.rules:
             union.Add(rule.gate)
+        union.Add(HIDDEN)
         union.Compile()
         return union
 
@@ -256,12 +341,13 @@ class ReMatcher(Matcher):
 
         super().__init__(rules)
         self._re = re
+        self._hidden = re.compile(HIDDEN)
 
     def _suspects(self, texts: Sequence[str], data: bytes) -> list[int]:
         starts = text_starts(texts, len(data))
         found: set[int] = set()
         for index in self._candidates(data):
-            pattern, _ = self._search(index)
+            pattern = self._hidden if index == len(self.rules) else self._search(index)[0]
             position = 0
             while match := pattern.search(data, position):
                 at = text_at(starts, match)
@@ -271,11 +357,12 @@ class ReMatcher(Matcher):
 
     def _candidates(self, data: bytes) -> Iterable[int]:
         lowered = data.lower()
-        return [
+        rules = [
             index
             for index, rule in enumerate(self.rules)
             if not rule.anchors or any(anchor in lowered for anchor in rule.anchors)
         ]
+        return [*rules, len(self.rules)] if self._hidden.search(data) else rules
 
     def _compile(self, pattern: bytes) -> Pattern:
         return self._re.compile(pattern)
@@ -289,11 +376,19 @@ def blank_markers(data: bytes) -> bytes:
     work = bytearray(data)
     while start >= 0:
         name = start + len(MARKER_START)
-        end = data.find(b"]", name, name + MARKER_NAME_CHARS_MAX + 1)
-        if end > name and not data[name:end].strip(_NAME_CHARS):
+        end = data.find(b"]", name, name + _MARKER_BYTES_MAX)
+        if end > name and _is_marked(data[name:end]):
             work[start : end + 1] = b"\0" * (end + 1 - start)
         start = data.find(MARKER_START, name)
     return bytes(work)
+
+
+def _is_marked(inside: bytes) -> bool:
+    """Whether a marker has this inside: a rule's name, or name, colon and hash."""
+    name, colon, digits = inside.partition(b":")
+    if not name or len(name) > MARKER_NAME_CHARS_MAX or name.strip(_NAME_CHARS):
+        return False
+    return not colon or (len(digits) in MARKER_HASH_CHARS and not digits.strip(_HASH_CHARS))
 
 
 def encode(text: str) -> bytes:

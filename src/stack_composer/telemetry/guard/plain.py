@@ -24,12 +24,14 @@ _OURS = frozenset(
 _SERVICE = "unknown_service:"  # OpenTelemetry's default, before the executable's name
 _DIGITS_CHARS_MAX = 10  # The shortest number of a person has 11, with its separators.
 
+_STRICT_DIGITS_CHARS_MAX = 4
+
 
 def is_plain(text: str, profile: str) -> bool:
     """Whether ``text`` needs no search: short, and of letters, ``_``, ``.``, ``-``.
 
-    A shorter one may have digits too. In the profile strict dots make an address:
-    ``1.1.1.1`` has seven characters, ``abcd.ef01.abcd`` is one of a network card.
+    A shorter one may have digits too. In the profile strict dots make an address,
+    ``abcd.ef01.abcd`` is one of a network card, and a vehicle's plate has five characters.
     """
     text = text.removeprefix(_SERVICE)
     length = len(text)
@@ -41,6 +43,6 @@ def is_plain(text: str, profile: str) -> bool:
     # strip() is the quickest test of every character against a set.
     if dots < 2 and not text.strip(_LETTERS):
         return True
-    if length > _DIGITS_CHARS_MAX or dots:
+    if length > (_DIGITS_CHARS_MAX if profile != "strict" else _STRICT_DIGITS_CHARS_MAX) or dots:
         return False
     return not text.strip(_WITH_DIGITS)

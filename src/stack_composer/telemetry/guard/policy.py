@@ -10,6 +10,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from .own import OwnRule
+
 PROFILES = ("default", "strict")
 IDENTIFIERS = ("hmac", "sha256")
 SALT_BYTES = 32
@@ -26,9 +28,12 @@ class Policy:
         salt: At least 32 bytes that stay on this computer; unused with "sha256".
         record_content: Content keys that may be recorded, as they are written in
             attributes ("gen_ai.input.messages"). Their texts are still searched.
+        rules: The user's own rules (``own.read_rules``).
+        allow: What is let be: globs over keys, and for each the entries "rule" or
+            "rule:glob over the match" (``own.read_allow``).
     """
 
-    __slots__ = ("identifiers", "profile", "record_content", "salt")
+    __slots__ = ("allow", "identifiers", "profile", "record_content", "rules", "salt")
 
     def __init__(
         self,
@@ -37,6 +42,8 @@ class Policy:
         identifiers: str = "hmac",
         salt: bytes = b"",
         record_content: Iterable[str] = (),
+        rules: Iterable[OwnRule] = (),
+        allow: Iterable[tuple[str, tuple[str, ...]]] = (),
     ) -> None:
         if profile not in PROFILES:
             raise ValueError(f"profile={profile!r}: must be one of {', '.join(PROFILES)}")
@@ -50,3 +57,5 @@ class Policy:
         self.identifiers = identifiers
         self.salt = salt
         self.record_content = frozenset(record_content)
+        self.rules = tuple(rules)
+        self.allow = tuple(allow)

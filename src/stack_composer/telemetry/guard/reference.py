@@ -1,7 +1,8 @@
 """The guard's text rules again, as plainly as they can be said.
 
 No gate, no joining, no set, no anchors: every rule is tried on every text with the
-standard library's ``re``, until nothing more is found. A property test holds the
+standard library's ``re``, and on the text in plainer writing, until nothing more is
+found. A property test holds the
 engine to these answers. Nothing but tests uses it.
 """
 
@@ -9,10 +10,13 @@ from __future__ import annotations
 
 import re
 
+from .hidden import HIDDEN
+from .matcher import REPEATED_BYTES_MIN, REPEATED_SPANS_MAX
 from .rules import TextRule, text_rules
 from .validators import find_validator
+from .views import views
 
-_MARKER = re.compile(rb"\[redacted:[a-z0-9-]{1,40}\]")
+_MARKER = re.compile(rb"\[redacted:[a-z0-9-]{1,40}(?::[0-9a-f]{32}(?:[0-9a-f]{32})?)?\]")
 
 
 def redact_reference(text: str, profile: str = "default") -> str:
@@ -20,6 +24,11 @@ def redact_reference(text: str, profile: str = "default") -> str:
     rules = text_rules(profile)
     data = text.encode("utf-8", "surrogatepass")
     owner = find_reference(data, rules)
+    if b"\0" in data:
+        gaps = bytes(byte if rule is None else 32 for byte, rule in zip(data, owner, strict=True))
+        wide = [rule for rule in find_reference(gaps.replace(b"\0", b""), rules) if rule]
+        if wide:
+            owner = [wide[0]] * len(data)
     pieces = []
     at = 0
     while at < len(data):
@@ -35,8 +44,9 @@ def find_reference(data: bytes, rules: list[TextRule]) -> list[tuple[int, str] |
     hidden = bytearray(_MARKER.sub(lambda marker: b"\0" * len(marker[0]), data))
     owner: list[tuple[int, str] | None] = [None] * len(data)
     hits = 0
-    while fresh := _all_hits(bytes(hidden), rules):
-        for start, end, rule in _united([_widened(data, hit) for hit in fresh]):
+    while fresh := _all_hits(bytes(hidden), rules) + _hidden_hits(bytes(hidden), rules):
+        fresh = _united([_widened(data, hit) for hit in fresh])
+        for start, end, rule in _united(fresh + _repeats(bytes(hidden), fresh)):
             hits += 1
             for at in range(start, end):
                 hidden[at] = 0
@@ -52,7 +62,8 @@ def _all_hits(data: bytes, rules: list[TextRule]) -> list[tuple[int, int, int]]:
         at = 0
         while match := pattern.search(data, at):
             start, end = _secret(match)
-            if end > start and check(data, start, end):
+            if end > start and (answer := check(data, start, end)):
+                end = max(end, answer)
                 hits.append((start, end, number))
                 at = end
             else:
@@ -60,11 +71,35 @@ def _all_hits(data: bytes, rules: list[TextRule]) -> list[tuple[int, int, int]]:
     return hits
 
 
+def _hidden_hits(data: bytes, rules: list[TextRule]) -> list[tuple[int, int, int]]:
+    """The same in each plainer writing of ``data``, as places of ``data`` itself."""
+    if not re.search(HIDDEN, data):
+        return []
+    return [
+        (*view.origin(start, end), number)
+        for view in views(data)
+        for start, end, number in _all_hits(view.data, rules)
+        if rules[number].tier == "structure" or not view.joined
+    ]
+
+
 def _secret(match: re.Match[bytes]) -> tuple[int, int]:
     taken = [
         match.span(group) for group in range(1, match.re.groups + 1) if match[group] is not None
     ]
     return taken[0] if taken else match.span()
+
+
+def _repeats(data: bytes, hits: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+    """The other places of what was found, if it is long and no plain word."""
+    return [
+        (*match.span(), rule)
+        for start, end, rule in hits
+        if len(hits) <= REPEATED_SPANS_MAX
+        and end - start >= REPEATED_BYTES_MIN
+        and not data[start:end].isalpha()
+        for match in re.finditer(re.escape(data[start:end]), data)
+    ]
 
 
 def _widened(data: bytes, hit: tuple[int, int, int]) -> tuple[int, int, int]:

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import Any
 
-TIERS = ("key", "structure", "scheme", "url", "assignment", "person")
-ACTIONS = ("drop", "mask", "hash", "pass")
+TIERS = ("key", "content", "structure", "scheme", "url", "assignment", "person", "national")
+ACTIONS = ("drop", "mask", "hash", "pass", "literals", "arguments")
 _HEADER = '''# ruff: noqa: E501
 """Generated from rules.toml by rules.py; edit that file, never this one."""
 
@@ -70,7 +70,7 @@ class TextRule:
         self.tier = tier
         self.profile = profile
         self.action = action
-        self.anchors = tuple(anchor.encode() for anchor in anchors)
+        self.anchors = tuple(anchor.encode("latin-1") for anchor in anchors)
         self.gate = gate.encode()
         self.pattern = pattern.encode()
         self.validator = validator
@@ -82,12 +82,27 @@ class KeyRule:
 
     Attributes:
         words: Phrases of whole words ("api key"), or whole keys for the action "pass".
+        stems: Parts of words ("password" of "dbpassword"), from phrases written "*so*".
+        content: The values are content, which the user may turn on by name.
         spared: Words that tell of a measure or a description, not of the thing.
         ends: The phrase must end the key.
         numbers: Numbers are redacted too, not only texts and bytes.
+        every_type: Fractions and yes or no are, too: of a user's own rules.
     """
 
-    __slots__ = ("action", "ends", "name", "numbers", "reason", "spared", "words")
+    every_type = False
+
+    __slots__ = (
+        "action",
+        "content",
+        "ends",
+        "name",
+        "numbers",
+        "reason",
+        "spared",
+        "stems",
+        "words",
+    )
 
     def __init__(
         self,
@@ -102,7 +117,9 @@ class KeyRule:
     ) -> None:
         self.name = name
         self.action = action
-        self.words = tuple(words)
+        self.content = action in ("drop", "literals")
+        self.words = tuple(phrase for phrase in words if phrase[0] != "*")
+        self.stems = tuple(phrase.strip("*") for phrase in words if phrase[0] == "*")
         self.spared = frozenset(spared)
         self.ends = ends
         self.numbers = numbers
@@ -188,7 +205,7 @@ def render_table(rules: list[dict[str, Any]]) -> str:
 
 
 def _render(name: str, rows: list[tuple[Any, ...]]) -> str:
-    lines = "".join(f"    {row!r},\n" for row in rows)
+    lines = "".join(f"    {row!a},\n" for row in rows)
     return f"# fmt: off\n{name} = (\n{lines})\n# fmt: on\n"
 
 

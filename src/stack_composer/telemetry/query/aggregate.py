@@ -108,10 +108,22 @@ class Summary:
         redacted: What the guard took out, by rule.
         dropped: Records that were lost, by reason.
         faults: Failures of our own, by place.
+        judged: Texts that the guard judged, of programs in which it found anything.
+        hits: In how many of them it found something, by rule.
         seconds: Length of the window that rates are counts over; see ``_window_ns``.
     """
 
-    __slots__ = ("dropped", "faults", "logs", "metrics", "redacted", "seconds", "spans")
+    __slots__ = (
+        "dropped",
+        "faults",
+        "hits",
+        "judged",
+        "logs",
+        "metrics",
+        "redacted",
+        "seconds",
+        "spans",
+    )
 
     def __init__(
         self, sketch: Sketch, *, since_ns: int, until_ns: int, by_labels: bool = False
@@ -126,6 +138,8 @@ class Summary:
         self.redacted = _health(sketch, "redacted", "rule", since_ns=since_ns)
         self.dropped = _health(sketch, "dropped", "reason", since_ns=since_ns)
         self.faults = _health(sketch, "faults", "where", since_ns=since_ns)
+        self.judged = sum(_health(sketch, "judged", "", since_ns=since_ns).values())
+        self.hits = _health(sketch, "hit", "rule", since_ns=since_ns)
 
     def per_minute(self, count: float) -> float | None:
         """Return ``count`` per minute of the window; None for a window of no length."""

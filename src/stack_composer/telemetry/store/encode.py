@@ -64,6 +64,8 @@ _INT64_MAX = (1 << 63) - 1
 _INT64_MIN = -(1 << 63)
 _INT_BITS_MAX = 1_024
 _NUMBERS = frozenset({bool, int, float})
+_MODEL_EVENTS = "gen_ai."
+"""How the names of events begin that tell of talks with a model."""
 _FREE_TEXT = KeyVerdict("", "", "scan")
 """Names, messages and bodies: text that stands under no key."""
 
@@ -379,10 +381,35 @@ class Encoder:
         return "".join(out)
 
     def _event(self, event: Event) -> str:
+        attributes = self._of_event(event.name, event.attributes)
         return (
             f'{{"timeUnixNano":"{event.time_ns}","name":{self._text(event.name)}'
-            f"{self._listed_attributes(event.attributes, event.dropped_attributes)}}}"
+            f"{self._listed_attributes(attributes, event.dropped_attributes)}}}"
         )
+
+    def _of_event(
+        self, name: str, attributes: Mapping[str, Any] | None
+    ) -> Mapping[str, Any] | None:
+        """Give what may be written of a model's event.
+
+        Its short keys ("message") tell what they hold only after the event's name.
+        """
+        if not attributes or not name.startswith(_MODEL_EVENTS):
+            return attributes
+        answers = {
+            key: value if "." in key else self._screen.value(whole(f"{name}.{key}"), _wholly(value))
+            for key, value in attributes.items()
+        }
+        return {key: answer for key, answer in answers.items() if answer is not DROPPED}
+
+    def _body(self, record: LogRecord) -> str:
+        body = record.body
+        name = _event_name(record)
+        if not name.startswith(_MODEL_EVENTS):
+            return self._value("", body)
+        if isinstance(body, dict):
+            return self._value("", self._of_event(name, body))
+        return self._value(whole(f"{name}.content"), body)
 
     def _link(self, link: Link) -> str:
         target = link.target
@@ -404,10 +431,11 @@ class Encoder:
             out.append(f',"severityNumber":{record.severity}')
         if record.severity_text:
             out.append(f',"severityText":{self._text(record.severity_text)}')
-        body = "" if record.body is None else self._value("", record.body)
+        body = "" if record.body is None else self._body(record)
         if body:
             out.append(f',"body":{body}')
-        out.append(self._listed_attributes(record.attributes, record.dropped_attributes))
+        attributes = self._of_event(_event_name(record), record.attributes)
+        out.append(self._listed_attributes(attributes, record.dropped_attributes))
         span = record.span
         if span is not None:
             # A span that is not recorded says so; others carry no word of it.
@@ -595,6 +623,15 @@ def _wholly(value: Any) -> Any:
     # Types that the garbage collector does not track (a datetime, a numpy scalar) come
     # here as they are, since the caller's thread does not look at each value.
     return value if value is None or isinstance(value, bool | bytes) else plain(value)
+
+
+def _event_name(record: LogRecord) -> str:
+    """Give the name of a log record that is an event, "" for any other.
+
+    Before records had a place for it, it stood among the attributes.
+    """
+    named = record.event_name or (record.attributes or {}).get("event.name")
+    return named if isinstance(named, str) else ""
 
 
 def _scalar(value: object) -> str:

@@ -5,6 +5,9 @@ made by a machine from a word. Each takes the data and the span of the secret in
 is total (any bytes, no exception) and looks at the span and a little before it, never
 at the rest: its cost is bounded by the pattern's.
 
+Its answer is yes or no, or the place where the secret ends, if that is further than the
+pattern could see; then it must not be called in vain: what it looks at is masked.
+
 A rule names one as "module.function". The modules load with the first hit that needs
 them.
 """
@@ -16,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeAlias
 
-    Check: TypeAlias = Callable[[bytes, int, int], bool]
+    Check: TypeAlias = Callable[[bytes, int, int], int]
 
 
 def find_validator(name: str) -> Check:

@@ -1,14 +1,35 @@
-"""Values that are secret because of the word that stands before them."""
+"""Values that are secret because of the words that stand before them.
+
+The stronger the word, the less is asked of the value. What is assigned to a *password*
+may be a plain word; after a *secret word* (token, secret, API key) it must be no word;
+after a word that is weak alone (key, login) it must look random. The name of a *service*
+that hands out keys makes a weak word strong, and no word at all weak.
+"""
 
 from __future__ import annotations
 
 import re
 
-from .shapes import NOTHING, entropy, has_digit, is_block, is_placeholder, is_random, is_reference
+from .services import COMMON, SERVICES
+from .shapes import (
+    NOTHING,
+    entropy,
+    has_digit,
+    is_made,
+    is_placeholder,
+    is_random,
+    is_reference,
+    is_sign_rich,
+    words,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
+
+_BEFORE_BYTES_MAX: Final = 56
+_VALUE_BYTES_MAX: Final = 512
+_NAME_WORDS_MAX: Final = 3  # "the odds api"
 
 
 def credential(data: bytes, start: int, end: int) -> bool:
@@ -19,20 +40,44 @@ def credential(data: bytes, start: int, end: int) -> bool:
     return is_random(value, 3.0) or (len(value) >= 20 and entropy(value) > 3.6)
 
 
+# ------------------------------------------------------------------------- passwords
+
+
 def password(data: bytes, start: int, end: int) -> bool:
     """What is assigned to a password: anything but code, types and placeholders."""
     value = data[start:end].strip()
     lowered = value.lower().rstrip(b".:!?")
-    if len(value) < 4 or lowered in NOTHING or is_placeholder(value) or is_reference(value):
+    if len(value) < 4 or lowered in NOTHING or is_placeholder(value):
         return False
-    quoted = start > 0 and data[start - 1 : start] in (b'"', b"'", b"`")
-    if quoted:
-        return b" " not in value and not _is_label(value)
-    return not _is_word(value)
+    if not _DESCRIPTIONS.isdisjoint(_words_after(words_before(data, start), _PASSWORD_STEMS)):
+        return False
+    if data[start - 1 : start] in _QUOTES and start:
+        if b" " in value or _LOOKUP.match(value):
+            return False
+        # In <add key="Password" value="..."/> no field is named, however it reads.
+        return data[max(0, start - 7) : start - 1] == b"value=" or not _is_label(value)
+    # Without quotes the next argument follows a comma: "connect(password, host=h)".
+    if is_reference(value) or data[max(0, start - 8) : start].rstrip().endswith(b","):
+        return False
+    return not _is_word(value) or _is_setting(data, start, end)
 
 
+def password_argument(data: bytes, start: int, end: int) -> bool:
+    """A password among arguments: there a plain word is no code."""
+    value = data[start:end]
+    if value.isdigit() and len(value) < 6:
+        return False  # a port
+    lowered = value.lower()
+    return not (lowered in NOTHING or is_placeholder(value) or is_reference(value))
+
+
+_QUOTES: Final = frozenset((b'"', b"'", b"`"))
+_LOOKUP: Final = re.compile(
+    rb"^(?:[$%@][A-Za-z_.]+%?$|(?:os|sys|process|env|environ|config|settings|secrets)[.\[(])"
+)
 _LABEL: Final = re.compile(
-    rb"(?i)^[a-z_.-]*(?:password|passwd|token|secret|key)[a-z_.-]*$|^[/.~]|://"
+    rb"(?i)^(?:[a-z]+[_.-])*(?:[a-z]{0,3}|[a-z]+[_.-])(?:password|passwd|token|secret|key)s?"
+    rb"(?:[_.-][a-z]+)*$|^[/.~]|://"
 )
 
 
@@ -49,23 +94,187 @@ def _is_word(value: bytes) -> bool:
     return bool(_WORD.search(value))
 
 
+_SETTING: Final = re.compile(
+    rb"(?:^|\n|\\n)[ \t]{0,8}(?:# ?|// ?|; ?)?(?:export |set |ENV |- |-e )?"
+    rb"[\"']?[A-Za-z0-9_.-]{1,48}[\"']? ?(?:=|: ?)$"
+)
+_NO_PLAIN_WORD: Final = re.compile(rb"[a-z][A-Z]|[._:/]|^[A-Z_]+$|(?i:pass)")
+
+
+def _is_setting(data: bytes, start: int, end: int) -> bool:
+    """A plain word that ends a line of settings: ``DB_PASSWORD=whiteduke``."""
+    return (
+        data[end : end + 1] in _LINE_ENDS
+        and _NO_PLAIN_WORD.search(data, start, end) is None
+        and _SETTING.search(data[max(0, start - _BEFORE_BYTES_MAX) : start]) is not None
+    )
+
+
+_LINE_ENDS: Final = frozenset((b"", b"\n", b"\r", b" ", b"\\", b"\0"))
+
+
+def setting(data: bytes, start: int, end: int) -> bool:
+    """What fills the rest of a line of settings, be there signs of code in it or not."""
+    value = data[start:end]
+    if value[-1:] in _CODE_ENDS or _CALL.match(value) or is_placeholder(value):
+        return False
+    if value.lower() in NOTHING or _LOOKUP.match(value) or b"://" in value:
+        return False
+    if _PASSWORD_KEY.search(data[max(0, start - _BEFORE_BYTES_MAX) : start]):
+        return not _is_word(value) or _is_setting(data, start, end)
+    return is_sign_rich(value)
+
+
+_CODE_ENDS: Final = frozenset((b",", b";", b"{", b"(", b"[", b"\\", b"|"))
+_CALL: Final = re.compile(rb"^[A-Za-z_][A-Za-z0-9_.]*[(\[].*[)\]]$|^[({\[&*]|^[a-z]+\|")
+_PASSWORD_KEY: Final = re.compile(
+    rb"(?i)(?:passw|passp|passc|pwd|(?:\b|_)pass|(?:\b|_)pw)[A-Za-z0-9_]*[^A-Za-z0-9_]*$"
+)
+
+
+# --------------------------------------------------------------------------- secrets
+
+
 def secret(data: bytes, start: int, end: int) -> bool:
     """What is assigned to a token or key, if it looks made by a machine."""
-    value = data[start:end].rstrip(b".:!?-_")
-    if len(value) < 8 or is_placeholder(value) or is_reference(value):
+    value = data[start : min(end, start + _VALUE_BYTES_MAX)].rstrip(b".:!?-_")
+    quoted = start > 0 and data[start - 1 : start] in _QUOTES
+    if len(value) < 8 or _is_plain(value, quoted=quoted):
         return False
-    return is_random(value, 3.0) or is_block(value, 20)
+    before = words_before(data, start)
+    strength = _strength(before)
+    if not _DESCRIPTIONS.isdisjoint(_words_after(before, _SECRET_STEMS)):
+        return False
+    if quoted and strength == _STRONG and is_sign_rich(value):
+        return True
+    if strength == _STRONG or (strength == _WEAK and _near_service(before)):
+        return is_made(value, 8) or is_random(value, 3.0)
+    return strength == _WEAK and is_made(value, 8) and is_random(value, 3.0)
 
 
 def secret_nearby(data: bytes, start: int, end: int) -> bool:
     """A longer random value: there is no sign of assignment to lean on."""
     value = data[start:end].strip(b".:_-=")
-    if len(value) < 16 or is_placeholder(value):
+    if len(value) < 14 or _is_plain(value) or _FILE.search(value):
         return False
-    made = is_random(value, 3.2) or is_block(value, 24)
-    return made and b"/" not in value[:2] and not _FILE.search(value)
+    before = words_before(data, start)
+    strength = _strength(before)
+    if strength == _NONE or not _DESCRIPTIONS.isdisjoint(_words_after(before, _SECRET_STEMS)):
+        return False
+    if _near_service(before):
+        return is_made(value, 12)
+    if strength == _STRONG and has_digit(value) and is_made(value, 16):
+        return True
+    return len(value) >= 16 and is_made(value, 8) and is_random(value, 3.2)
+
+
+def service_key(data: bytes, start: int, end: int) -> bool:
+    """A long value right after the name of a service, with no other word between."""
+    value = data[start:end]
+    if _is_plain(value) or not is_made(value, 16):
+        return False
+    return is_service(words_before(data, start)[-_NAME_WORDS_MAX:], _TELLING)
+
+
+def _is_plain(value: bytes, *, quoted: bool = False) -> bool:
+    """A word, a placeholder or a reference: no credential, whatever stands before it."""
+    if value.isalpha() and not is_made(value, 8):
+        return True
+    if is_placeholder(value):
+        return True
+    # Quoted, signs of code belong to the value; and three names with dots between may
+    # be a token of three parts.
+    if not is_reference(value):
+        return False
+    if quoted and is_sign_rich(value):
+        return False
+    return not is_made(value, 16) if quoted or _DOTTED.match(value) else True
+
+
+_DOTTED: Final = re.compile(rb"^\$?[A-Za-z0-9_.-]+$")
+_PASSWORD_STEMS: Final = ("pass", "pwd", "pw", "pswd", "kennwort", "contrasena", "senha")
+_SECRET_STEMS: Final = ("token", "secret", "key", "credential", "access", "private", "auth")
+# After the word for a credential, these say that something about it follows.
+_DESCRIPTIONS: Final = frozenset(
+    words(
+        "age algorithm attempts bytes changed class count digest enabled encoder error exists "
+        "expired expires expiry field file filename fingerprint form format hash hint id ids "
+        "index input izer label length less limit manager max message min mode name names page "
+        "path policy prompt provider ref reset required rule sha1 sha256 size source status "
+        "store strength type types uri url usage valid version"
+    )
+)
+
+
+def _words_after(before: list[str], stems: tuple[str, ...]) -> list[str]:
+    """The words between the last word for a credential and the value, and its own end."""
+    for at in range(len(before) - 1, -1, -1):
+        word = before[at]
+        for stem in stems:
+            if stem in word:
+                return [word[word.rfind(stem) + len(stem) :], *before[at + 1 :]]
+    return []
+
+
+_TELLING: Final = SERVICES - COMMON
+
+
+def _near_service(before: list[str]) -> bool:
+    """The name of a service among the words before; in their last ones if it is common."""
+    return is_service(before, _TELLING) or is_service(before[-_NAME_WORDS_MAX - 1 :], COMMON)
 
 
 _FILE: Final = re.compile(
     rb"\.(?:[a-z]{1,2}|css|mjs|tgz|png|svg|jpe?g|json|html?|map|woff2?|zip|gz)$"
 )
+_NAME_WORD: Final = re.compile(r"[A-Z]{2,}(?![a-z])[0-9]*|[A-Z]?[a-z]+[0-9]*|[A-Z][0-9]*|[0-9]+")
+
+
+def words_before(data: bytes, start: int) -> list[str]:
+    """The words of the names before ``start``, in lower case: "dbPassword" is two."""
+    before = data[max(0, start - _BEFORE_BYTES_MAX) : start].decode("latin-1")
+    return [word.lower() for word in _NAME_WORD.findall(before)]
+
+
+def is_service(before: list[str], services: frozenset[str]) -> bool:
+    """Whether some words in a row are the name of a service."""
+    for first in range(len(before)):
+        name = ""
+        for word in before[first : first + _NAME_WORDS_MAX]:
+            name += word
+            if name in services:
+                return True
+    return False
+
+
+_NONE, _WEAK, _STRONG = range(3)
+_SECRET_WORDS: Final = frozenset(
+    words("token tokens secret secrets credential credentials apikey apikeys jwt pat authorization")
+)
+_SECRET_KEYS: Final = frozenset(
+    words(
+        "access account admin api app application auth client consumer decryption deploy "
+        "encryption hmac ingest integration jwt license master personal private root secret "
+        "security service session shared signing ssh storage unseal user webhook write"
+    )
+)
+_OTHER_KEYS: Final = frozenset(
+    words(
+        "cache cert composite dedup etag foreign group hash idempotency image index job lock map "
+        "message object partition primary public redis registry row s3 shard sort unique"
+    )
+)
+
+
+def _strength(before: list[str]) -> int:
+    """How much the last word for a credential says by itself."""
+    for at in range(len(before) - 1, -1, -1):
+        word = before[at]
+        if word in _SECRET_WORDS or "token" in word or "secret" in word or "apikey" in word:
+            return _STRONG
+        if word.endswith(("key", "keys")):
+            owner = word.rstrip("s")[:-3] or (before[at - 1] if at else "")
+            if owner in _SECRET_KEYS:
+                return _STRONG
+            return _NONE if owner in _OTHER_KEYS else _WEAK
+    return _WEAK

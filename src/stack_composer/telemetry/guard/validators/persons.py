@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from .shapes import digits_of, words
+from .shapes import NOTHING, digits_of, has_digit, is_reference, words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,7 +38,25 @@ def card(data: bytes, start: int, end: int) -> bool:
     if not 13 <= len(digits) <= 19 or len(set(digits)) < 2:
         return False
     doubled = [sum(divmod(2 * digit, 10)) for digit in digits[-2::-2]]
-    return (sum(digits[-1::-2]) + sum(doubled)) % 10 == 0
+    return (sum(digits[-1::-2]) + sum(doubled)) % 10 == 0 and _is_issued(digits)
+
+
+def _is_issued(digits: list[int]) -> bool:
+    """Whether an issuer gives out numbers of this length that begin so (ISO/IEC 7812)."""
+    begin = 1000 * digits[0] + 100 * digits[1] + 10 * digits[2] + digits[3]
+    return any(low <= begin <= high for low, high in _ISSUED.get(len(digits), ()))
+
+
+_MAESTRO: Final = ((5018, 5018), (5020, 5020), (5038, 5038), (5600, 5899), (6000, 6999))
+_ISSUED: Final = {
+    13: ((4000, 4999), (5018, 5038), (6304, 6304)),
+    14: ((3000, 3059), (3095, 3095), (3600, 3699), (3800, 3999)),
+    15: ((3400, 3499), (3700, 3799), (1000, 1999), (2131, 2149)),
+    16: ((4000, 4999), (5100, 5599), (2200, 2720), (3528, 3589), *_MAESTRO),
+    17: _MAESTRO,
+    18: _MAESTRO,
+    19: ((4000, 4999), *_MAESTRO),
+}
 
 
 _IBAN_CHARS: Final = dict(
@@ -91,15 +109,44 @@ def home_name(data: bytes, start: int, end: int) -> bool:
     return data[start:end].lower().rstrip(b"\\/") not in _NOBODY
 
 
+_VERSION_WORDS: Final = tuple(
+    word.encode()
+    for word in words(
+        "version versions ver v release build chrome chromium headlesschrome edg edge opr safari "
+        "firefox vivaldi yabrowser samsungbrowser"
+    )
+)
+
+
+def ipv4(data: bytes, start: int, end: int) -> bool:
+    """An address, not a version after a word for one, nor the beginning of a longer number.
+
+    Five numbers are a version or an object identifier, unless one is too great for those.
+    """
+    before = data[max(0, start - 20) : start].lower().rstrip(b' /:="')
+    if before.endswith(_VERSION_WORDS):
+        return False
+    longer = data[end : end + 1] == b"." and data[end + 1 : end + 2].isdigit()
+    return not longer or any(len(number) == 3 for number in data[start:end].split(b"."))
+
+
 def ipv6(data: bytes, start: int, end: int) -> bool:
-    """An address as RFC 4291 writes it, but not the one of nobody or of this computer."""
+    """An address as RFC 4291 writes it, not two words of code with ``::`` between."""
     from ipaddress import IPv6Address
 
+    value = data[start:end].split(b"%")[0].split(b"/")[0]
+    after = data[end : end + 1]
+    if after.isalnum() or after == b"_" or (after == b"." and data[end + 1 : end + 2].isdigit()):
+        return False
+    if len(value) < 5 and data[start - 1 : start] == b"[" and data[start - 2 : start - 1] > b"0":
+        return False  # Every second item of a list: items[::2]
+    if value != b"::" and not has_digit(value):
+        return False
     try:
-        address = IPv6Address(data[start:end].decode("ascii"))
+        IPv6Address(value.decode("ascii"))
     except ValueError:
         return False
-    return not (address.is_unspecified or address.is_loopback)
+    return value != b"::" or end - start > 2
 
 
 def mac(data: bytes, start: int, end: int) -> bool:
@@ -110,4 +157,72 @@ def mac(data: bytes, start: int, end: int) -> bool:
 def phone(data: bytes, start: int, end: int) -> bool:
     """As many digits as a number can have (ITU-T E.164)."""
     value = data[start:end]
-    return (8 if value.startswith(b"+") else 10) <= len(digits_of(value)) <= 15
+    if _amid_digits(data, start, end) and not value.startswith(b"+"):
+        return False
+    least = 8 if value.startswith(b"+") else 10
+    return least <= len(digits_of(value)) <= 15
+
+
+_DATE: Final = re.compile(
+    rb"^(?:[0-3]?[0-9][./ -][0-3]?[0-9][./ -](?:19|20)[0-9]{2}"
+    rb"|(?:19|20)[0-9]{2}[./-][01]?[0-9][./-])"
+)
+
+
+def national_phone(data: bytes, start: int, end: int) -> bool:
+    """As many digits as numbers have within a country, and no date among them."""
+    value = data[start:end]
+    digits = len(digits_of(value))
+    if value.isdigit():
+        return digits in (10, 11) and not _amid_digits(data, start, end)
+    return 9 <= digits <= 12 and not _DATE.match(value) and not _amid_digits(data, start, end)
+
+
+def _amid_digits(data: bytes, start: int, end: int) -> bool:
+    """Whether more digits stand around: groups of a longer number, a fraction, a time."""
+    before, after = data[max(0, start - 2) : start], data[end : end + 2]
+    if before[:1].isdigit() and before[1:] in (b" ", b"-", b"."):
+        return True
+    return after[:1] in (b".", b":", b",", b" ") and after[1:].isdigit()
+
+
+def phone_by_word(data: bytes, start: int, end: int) -> bool:
+    """Seven digits or more; after ``number is`` as many as with the area's code."""
+    value = data[start:end]
+    least = 9 if data[max(0, start - 4) : start].lower().strip(b" '\"(:").endswith(b"is") else 7
+    return least <= len(digits_of(value)) <= 15 and not _DATE.match(value)
+
+
+_NO_NAME: Final = re.compile(
+    rb"(?i)^(?:(?:self|this|ctx|context|req|request|env|config|settings|args|options|params|data"
+    rb"|process|user|account|session|os|state|props)\.|get|set|new |[0-9.]+$|(?:https?|file)?:)"
+)
+
+
+def user_name(data: bytes, start: int, end: int) -> bool:
+    """A name: not a type, not code, not a placeholder."""
+    value = data[start:end]
+    if value.lower().rstrip(b".") in NOTHING or is_placeholder_name(value):
+        return False
+    return data[end : end + 1] not in b"([" or end == len(data)
+
+
+def is_placeholder_name(value: bytes) -> bool:
+    """What stands for a name in code or configuration, and names that are numbers."""
+    return (
+        is_reference(value) or bool(_NO_NAME.match(value)) or value.startswith((b"<", b"%", b"$"))
+    )
+
+
+def person_field(data: bytes, start: int, end: int) -> bool:
+    """A name, not the word for one."""
+    value = data[start:end]
+    return value.lower() not in NOTHING and not is_reference(value)
+
+
+def us_ssn_loose(data: bytes, start: int, end: int) -> bool:
+    """A number that can have been given out, whatever its separators."""
+    value = data[start:end].translate(None, b" .-")
+    if len(value) != 9 or value[5:] == b"0000" or value[3:5] == b"00":
+        return False
+    return value[:3] not in (b"000", b"666") and value[:1] != b"9" and len(set(value)) > 1

@@ -4,18 +4,66 @@ from __future__ import annotations
 
 import re
 
-from .shapes import decode_base64, entropy, has_digit, is_placeholder
+from .shapes import decode_base64, entropy, has_digit, has_letter, is_random, words
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+_FILLERS: Final = words(
+    "xxxxx your placeholder redacted changeme change-me change_me insert replace_ replace-"
+    " ... *** < ${ {{"
+)
+_CAPITAL: Final = re.compile(rb"[a-z][A-Z]")
 
 
-def no_example(data: bytes, start: int, end: int) -> bool:
-    """A token of a known form that is not written out as an example."""
-    return not is_placeholder(data[start:end]) or entropy(data[start:end]) > 4.2
+def _is_filler(value: bytes) -> bool:
+    """Whether it plainly stands for a token. An example of one is none: it does no harm."""
+    lowered = value.decode("latin-1").lower()
+    return len(set(value[-12:])) < 4 or any(filler in lowered for filler in _FILLERS)
 
 
-def mixed(data: bytes, start: int, end: int) -> bool:
-    """A token of a known form in which letters and digits mix, as chance has it."""
+def token(data: bytes, start: int, end: int) -> bool:
+    """What follows a telling prefix, unless it is made of words or a filler."""
     value = data[start:end]
-    return has_digit(value) and not is_placeholder(value)
+    tail = value[4:]
+    made = has_digit(tail) or len(_CAPITAL.findall(tail)) * 6 >= len(tail)
+    return made and not _is_filler(value)
+
+
+def made(data: bytes, start: int, end: int) -> bool:
+    """What follows a prefix that says less: letters and digits as chance mixes them."""
+    value = data[start:end]
+    tail = value[4:]
+    digits = len(tail) - len(tail.translate(None, b"0123456789"))
+    mixed = has_letter(tail) and (digits >= 4 or is_random(tail, 3.0))
+    return mixed and not _is_filler(value)
+
+
+def no_filler(data: bytes, start: int, end: int) -> bool:
+    """A form so certain that only a filler in its place is none."""
+    return not _is_filler(data[start:end])
+
+
+def github(data: bytes, start: int, end: int) -> bool:
+    """A GitHub token: by its check digits, or else by not being words or a filler."""
+    return has_github_checksum(data[start:end]) or token(data, start, end)
+
+
+_BASE62: Final = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
+
+def has_github_checksum(value: bytes) -> bool:
+    """Whether its last six characters are the CRC-32, in base 62, of those before."""
+    from zlib import crc32
+
+    body = value[4:-6]
+    rest = crc32(body)
+    digits = bytearray()
+    for _ in range(6):
+        rest, digit = divmod(rest, 62)
+        digits.append(_BASE62[digit])
+    return len(body) >= 20 and bytes(reversed(digits)) == value[-6:]
 
 
 def pem(data: bytes, start: int, end: int) -> bool:
@@ -24,6 +72,12 @@ def pem(data: bytes, start: int, end: int) -> bool:
     return len(re.findall(rb"[A-Za-z0-9+/=]{16,}", body)) > 0 and not re.search(
         rb"(?i)\.\.\.", body
     )
+
+
+def pem_base64(data: bytes, start: int, end: int) -> bool:
+    """Base64 of what begins as a private key in PEM, not of a certificate."""
+    decoded = decode_base64(data[start : start + (min(end - start, 80)) // 4 * 4])
+    return decoded is not None and b"PRIVATE KEY" in decoded
 
 
 def jwt(data: bytes, start: int, end: int) -> bool:
@@ -43,6 +97,12 @@ def random_base64(data: bytes, start: int, end: int) -> bool:
     """Random bytes in base64 that are not named as a checksum just before."""
     before = data[max(0, start - 12) : start].lower()
     return entropy(data[start:end]) > 4.2 and not re.search(rb"sha\d|integrity|h1:$|digest", before)
+
+
+def okta(data: bytes, start: int, end: int) -> bool:
+    """Forty characters of base64url, capitals and small letters, after two zeros."""
+    value = data[start:end]
+    return value.lower() != value != value.upper() and made(data, start, end)
 
 
 def slack(data: bytes, start: int, end: int) -> bool:

@@ -1,0 +1,631 @@
+"""Numbers that states give to people: by check digits and dates, or by their layout.
+
+A value's *layout* is what is left when each digit becomes ``9``, each letter ``A`` and
+each separator ``-`` (a slash stays): ``219-09-9999`` is ``999-99-9999``. One look-up of
+the layout gives the few numbers that look so, each with its check and its level: SURE
+ones (a date or several check digits, or letters in certain places) are taken wherever
+they stand; ALONE ones only where the text is nothing else. What is weaker needs a word
+before it, and has a rule of its own in rules.toml.
+
+Sources of the algorithms: the issuing authorities' publications and ISO 7064.
+"""
+
+from __future__ import annotations
+
+import re
+
+from .shapes import words
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Final, TypeAlias
+
+    Test: TypeAlias = Callable[[str], bool]
+    Form: TypeAlias = tuple[bool, Test]
+
+SURE: Final = True
+ALONE: Final = False
+_LAYOUT: Final = bytes(
+    57 if 48 <= byte <= 57 else 65 if chr(byte).isalpha() and byte < 128 else byte if byte == 47
+    else 45
+    for byte in range(256)
+)  # fmt: skip
+_SEPARATORS: Final = b" -./:()"
+
+
+def number(data: bytes, start: int, end: int) -> bool:
+    """A number of a known layout whose checks hold, and alone if it is a weak one."""
+    value = data[start:end]
+    forms = FORMS.get(value.translate(_LAYOUT))
+    text = ""
+    if forms is not None or len(value) in SHAPES:
+        text = value.translate(None, _SEPARATORS).upper().decode("ascii", "replace")
+    if forms is None:
+        pattern = SHAPES.get(len(value))
+        return pattern is not None and pattern.match(text) is not None and _one_case(value)
+    if _is_fraction(data, end, value):
+        return False
+    if value.isdigit() and _is_clock(text):
+        return False
+    alone = _is_alone(data, start, end, value)
+    return any((sure or alone) and test(text) for sure, test in forms)
+
+
+def by_word(data: bytes, start: int, end: int) -> bool:
+    """Enough digits to be a number that is worth a word, and no date or time."""
+    value = data[start:end]
+    digits = [byte for byte in value if 48 <= byte <= 57]
+    enough = len(digits) >= (4 if len(digits) == len(value) else 3) and len(value) >= 6
+    if not enough or len(set(value)) < 3 or _is_fraction(data, end, value):
+        return False
+    return _one_case(value) and not _DATE.match(value)
+
+
+_DATE: Final = re.compile(
+    rb"^(?:19|20)[0-9]{2}[-/.][01]?[0-9][-/.]|^[0-3][0-9][-/.][01][0-9][-/.]20"
+)
+
+
+def _is_fraction(data: bytes, end: int, value: bytes) -> bool:
+    """A number with a decimal point, in it or right behind it."""
+    if data[end : end + 1] == b"." and data[end + 1 : end + 2].isdigit():
+        return True
+    return value.count(b".") == 1 and value.replace(b".", b"").isdigit()
+
+
+def _one_case(value: bytes) -> bool:
+    return value in (value.upper(), value.lower())
+
+
+def _is_alone(data: bytes, start: int, end: int, value: bytes) -> bool:
+    """The whole text, and no small letters that could be a hash's."""
+    if (start and data[start - 1]) or (end < len(data) and data[end]):
+        return False
+    return value == value.upper() or bool(value.lower().translate(None, b"0123456789abcdef"))
+
+
+def _is_clock(text: str) -> bool:
+    """Seconds, milliseconds and so on since 1970, or a date and time in one number."""
+    length = len(text)
+    if (
+        length in _EPOCH
+        and "0978307200" <= text[: length - _EPOCH[length]].zfill(10) < "2082758400"
+    ):
+        return True
+    return length in (12, 14) and text[:2] in ("19", "20") and _is_day(text[4:6], text[6:8])
+
+
+_EPOCH: Final = {10: 0, 13: 3, 16: 6, 19: 9}
+
+
+# -- checks: each takes the digits and letters in capitals, without separators ----
+
+
+def _is_day(month: str, day: str) -> bool:
+    return "01" <= month <= "12" and "01" <= day <= "31"
+
+
+def _near_year(year: str, early: bool) -> bool:  # noqa: FBT001
+    """A year of two digits in which somebody alive was born."""
+    return year >= "20" if early else year <= "35"
+
+
+def _weighted(text: str, weights: Sequence[int]) -> int:
+    return sum(weight * int(char, 36) for weight, char in zip(weights, text, strict=False))
+
+
+def zero(modulus: int, weights: str) -> Test:
+    """The weighted sum with the check digit in it is a multiple of ``modulus``."""
+    factors = tuple(int(weight) for weight in weights.split(","))
+    return lambda text: _weighted(text, factors) % modulus == 0
+
+
+def last(modulus: int, weights: str, *, complement: bool = False) -> Test:
+    """The last digit is the weighted sum of the others, modulo ``modulus`` and 10."""
+    factors = tuple(int(weight) for weight in weights.split(","))
+
+    def test(text: str) -> bool:
+        total = _weighted(text, factors)
+        return (-total if complement else total) % modulus % 10 == int(text[-1])
+
+    return test
+
+
+def luhn(text: str) -> bool:
+    """Every second digit from the right is doubled (ISO/IEC 7812)."""
+    digits = [int(char) for char in reversed(text)]
+    return sum(digits[::2] + [sum(divmod(2 * digit, 10)) for digit in digits[1::2]]) % 10 == 0
+
+
+def _table(rows: str) -> tuple[tuple[int, ...], ...]:
+    return tuple(tuple(map(int, row)) for row in rows.split())
+
+
+_TIMES: Final = _table(
+    "0123456789 1234067895 2340178956 3401289567 4012395678 5987604321 6598710432 7659821043 "
+    "8765932104 9876543210"
+)
+_TURNS: Final = _table(
+    "0123456789 1576283094 5803796142 8916043527 9453126870 4286573901 2793806415 7046913258"
+)
+
+
+def verhoeff(text: str) -> bool:
+    """Verhoeff's check digit over the dihedral group of ten."""
+    state = 0
+    for place, char in enumerate(reversed(text)):
+        state = _TIMES[state][_TURNS[place % 8][int(char)]]
+    return state == 0
+
+
+def mod_11_10(text: str) -> bool:
+    """ISO 7064's recursive check digit."""
+    state = 10
+    for char in text[:-1]:
+        state = (state + int(char)) % 10 or 10
+        state = state * 2 % 11
+    return (state + int(text[-1])) % 10 == 1
+
+
+def both(*tests: Test) -> Test:
+    """Every one of ``tests``."""
+    return lambda text: all(test(text) for test in tests)
+
+
+def shaped(pattern: str) -> Test:
+    """What begins as ``pattern`` says."""
+    match = re.compile(pattern).match
+    return lambda text: match(text) is not None
+
+
+def yymmdd(at: int = 0, *, months: Sequence[int] = (0,)) -> Test:
+    """A day of birth as year, month and day; months may be raised to tell the century."""
+
+    def test(text: str) -> bool:
+        raised = text[at + 2 : at + 4]
+        return any(
+            _is_day(f"{int(raised) - more:02}", text[at + 4 : at + 6])
+            for more in months
+            if int(raised) > more
+        )
+
+    return test
+
+
+def ddmmyy(at: int = 0, *, more: int = 0) -> Test:
+    """A day of birth as day, month and year; the day may be raised by ``more``."""
+
+    def test(text: str) -> bool:
+        day = int(text[at : at + 2])
+        day -= more if day > more else 0
+        return _is_day(text[at + 2 : at + 4], f"{day:02}")
+
+    return test
+
+
+def any_of(*tests: Test) -> Test:
+    """One of ``tests``."""
+    return lambda text: any(test(text) for test in tests)
+
+
+def accept(_text: str) -> bool:
+    """For a layout that says it all."""
+    return True
+
+
+def _two_checks(text: str, *rows: str) -> bool:
+    """Two check digits at the end, each modulo 11, 10 and 11 counting as 0."""
+    for place, row in zip((len(text) - 2, len(text) - 1), rows, strict=True):
+        rest = _weighted(text, tuple(map(int, row.split(",")))) % 11
+        if int(text[place]) != (0 if rest < 2 else 11 - rest):
+            return False
+    return len(set(text)) > 1
+
+
+def br_cpf(text: str) -> bool:
+    """Brazil, persons."""
+    return _two_checks(text, "10,9,8,7,6,5,4,3,2", "11,10,9,8,7,6,5,4,3,2")
+
+
+def br_cnpj(text: str) -> bool:
+    """Brazil, companies."""
+    return _two_checks(text, "5,4,3,2,9,8,7,6,5,4,3,2", "6,5,4,3,2,9,8,7,6,5,4,3,2")
+
+
+def tr_tckn(text: str) -> bool:
+    """Turkey: the tenth digit from odd and even places, the last from the sum."""
+    digits = [int(char) for char in text]
+    tenth = (7 * sum(digits[0:9:2]) - sum(digits[1:8:2])) % 10
+    return text[0] != "0" and digits[9] == tenth and digits[10] == sum(digits[:10]) % 10
+
+
+def de_idnr(text: str) -> bool:
+    """Germany, taxes: of the first ten digits one stands twice or three times, or none."""
+    kinds = len(set(text[:10]))
+    return text[0] != "0" and (kinds >= 8) and mod_11_10(text) and _one_repeats(text[:10])
+
+
+def _one_repeats(text: str) -> bool:
+    counts = sorted(map(text.count, set(text)))
+    return counts[-1] <= 3 and (len(counts) < 2 or counts[-2] == 1)
+
+
+def pl_pesel(text: str) -> bool:
+    """Poland: a date whose month tells the century, and a check digit."""
+    month = int(text[2:4])
+    early = month <= 12
+    day = _is_day(f"{month if early else month - 20:02}", text[4:6])
+    return day and _near_year(text[:2], early) and _PESEL(text)
+
+
+_PESEL: Final = last(10, "1,3,7,9,1,3,7,9,1,3", complement=True)
+
+
+def no_fnr(text: str) -> bool:
+    """Norway: a date and two check digits."""
+    first = zero(11, "3,7,6,1,8,9,4,5,2,1")
+    second = zero(11, "5,4,3,2,7,6,5,4,3,2,1")
+    return _DDMMYY_40(text) and first(text) and second(text)
+
+
+_DDMMYY_40: Final = ddmmyy(more=40)
+
+
+def be_nn(text: str) -> bool:
+    """Belgium: a date and the complement modulo 97, a 2 in front from the year 2000 on."""
+    check = int(text[9:])
+    days = _is_day(text[2:4], text[4:6])
+    return days and any(97 - int(front + text[:9]) % 97 == check for front in ("", "2"))
+
+
+def ee_lt(text: str) -> bool:
+    """Estonia and Lithuania: the century and sex, a date, a check digit in two steps."""
+    if text[0] not in "3456" or not _is_day(text[3:5], text[5:7]):
+        return False
+    if not _near_year(text[1:3], text[0] in "34"):
+        return False
+    rest = _weighted(text, (1, 2, 3, 4, 5, 6, 7, 8, 9, 1)) % 11
+    if rest == 10:
+        rest = _weighted(text, (3, 4, 5, 6, 7, 8, 9, 1, 2, 3)) % 11
+    return rest % 10 == int(text[10])
+
+
+def au_abn(text: str) -> bool:
+    """Australia, businesses: modulo 89, the first digit less one."""
+    first = str(int(text[0]) - 1) if text[0] != "0" else "0"
+    weights = (10, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19)
+    return text[0] != "0" and _weighted(first + text[1:], weights) % 89 == 0
+
+
+def ru_inn12(text: str) -> bool:
+    """Russia, taxes of persons: two check digits."""
+    eleventh = _weighted(text, (7, 2, 4, 10, 3, 5, 9, 4, 6, 8)) % 11 % 10
+    twelfth = _weighted(text, (3, 7, 2, 4, 10, 3, 5, 9, 4, 6, 8)) % 11 % 10
+    return text[:2] != "00" and (eleventh, twelfth) == (int(text[10]), int(text[11]))
+
+
+def ru_snils(text: str) -> bool:
+    """Russia, pensions: modulo 101."""
+    total = _weighted(text[:9], (9, 8, 7, 6, 5, 4, 3, 2, 1))
+    return total % 101 % 100 == int(text[9:])
+
+
+def kr_rrn(text: str) -> bool:
+    """Korea: a date and one of two check digits, of citizens and of foreigners."""
+    rest = 11 - _weighted(text, (2, 3, 4, 5, 6, 7, 8, 9, 2, 3, 4, 5)) % 11
+    return _YYMMDD(text) and text[6] in "12345678" and int(text[12]) in (rest % 10, (rest + 2) % 10)
+
+
+_YYMMDD: Final = yymmdd()
+
+
+def se_long(text: str) -> bool:
+    """Sweden, with the century: a date and Luhn's check digit."""
+    return text[:2] in ("19", "20") and _YYMMDD(text[2:]) and luhn(text[2:])
+
+
+def za_id(text: str) -> bool:
+    """South Africa: a date, the citizenship and Luhn's check digit."""
+    return _YYMMDD(text) and text[10] in "012" and text[11] in "89012" and luhn(text)
+
+
+def siret(text: str) -> bool:
+    """France, companies: Luhn's check digit over the first nine and over all."""
+    return text[:2] != "00" and luhn(text) and luhn(text[:9])
+
+
+def fr_nir(text: str) -> bool:
+    """France, persons: sex, year, month, and the complement modulo 97."""
+    month = int(text[3:5])
+    born = month <= 12 or 20 <= month <= 42 or month >= 50
+    return text[0] in "12" and born and 97 - int(text[:13]) % 97 == int(text[13:])
+
+
+def cn_id(text: str) -> bool:
+    """China: a region, a date, and a check character modulo 11 (ISO 7064, MOD 11-2)."""
+    born = text[6:8] in ("19", "20") and _is_day(text[10:12], text[12:14])
+    weights = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
+    return born and "10X98765432"[_weighted(text, weights) % 11] == text[17]
+
+
+def fi_hetu(text: str) -> bool:
+    """Finland: a date and a check character modulo 31."""
+    number = text[:6] + text[-4:-1]
+    return _DDMMYY(text) and "0123456789ABCDEFHJKLMNPRSTUVWXY"[int(number) % 31] == text[-1]
+
+
+_DDMMYY: Final = ddmmyy()
+_SPANISH: Final = "TRWAGMYFPDXBNJZSQVHLCKE"
+
+
+def es_dni(text: str) -> bool:
+    """Spain: the letter of the number modulo 23; X, Y and Z in front are 0, 1 and 2."""
+    digits = str("XYZ".find(text[0])) + text[1:-1] if text[0] in "XYZ" else text[:-1]
+    return digits.isdigit() and _SPANISH[int(digits) % 23] == text[-1]
+
+
+def ie_pps(text: str) -> bool:
+    """Ireland: a letter modulo 23."""
+    return "WABCDEFGHIJKLMNOPQRSTUV"[_weighted(text[:7], (8, 7, 6, 5, 4, 3, 2)) % 23] == text[7]
+
+
+def es_cif(text: str) -> bool:
+    """Spain, companies: a letter in front and Luhn's check digit."""
+    return text[0] in "ABCDEFGHJNPQRSUVW" and luhn(text[1:])
+
+
+def sg_nric(text: str) -> bool:
+    """Singapore: a letter modulo 11, by the letter in front."""
+    total = _weighted(text[1:8], (2, 7, 6, 5, 4, 3, 2)) + {"T": 4, "G": 4, "M": 3}.get(text[0], 0)
+    table = {"S": "JZIHGFEDCBA", "F": "XWUTRQPNMLK", "M": "XWUTRQPNJLK"}
+    letters = table[{"T": "S", "G": "F"}.get(text[0], text[0])] if text[0] in "STFGM" else ""
+    return bool(letters) and letters[total % 11] == text[8]
+
+
+def tw_id(text: str) -> bool:
+    """Taiwan: the letter's two digits, sex, and a check digit."""
+    code = "ABCDEFGHJKLMNPQRSTUVXYWZIO".find(text[0]) + 10
+    total = code // 10 + code % 10 * 9 + _weighted(text[1:], (8, 7, 6, 5, 4, 3, 2, 1, 1))
+    return text[1] in "1289" and total % 10 == 0
+
+
+def de_rvnr(text: str) -> bool:
+    """Germany, pensions: a date, a letter, and cross sums modulo 10."""
+    letter = f"{ord(text[8]) - 64:02}"
+    digits = text[:8] + letter + text[9:11]
+    weights = (2, 1, 2, 5, 7, 1, 2, 1, 2, 1, 2, 1)
+    total = sum(sum(divmod(w * int(d), 10)) for w, d in zip(weights, digits, strict=True))
+    return _is_day(text[4:6], "01" if text[2:4] > "31" else text[2:4]) and total % 10 == int(
+        text[11]
+    )
+
+
+def de_kvnr(text: str) -> bool:
+    """Germany, health insurance: the letter's number, and cross sums modulo 10."""
+    digits = f"{ord(text[0]) - 64:02}{text[1:9]}"
+    total = sum(sum(divmod((1 + at % 2) * int(d), 10)) for at, d in enumerate(digits))
+    return total % 10 == int(text[9])
+
+
+def dea(text: str) -> bool:
+    """United States, prescribers."""
+    total = _weighted(text[2:8], (1, 2, 1, 2, 1, 2))
+    return text[0] in "ABCDEFGHJKLMPRSTUX" and total % 10 == int(text[8])
+
+
+def npi(text: str) -> bool:
+    """United States, providers of health care: Luhn's check digit behind 80840."""
+    return text[0] in "12" and luhn("80840" + text)
+
+
+def aba(text: str) -> bool:
+    """United States, banks: a district and 3-7-1."""
+    district = int(text[:2])
+    return (1 <= district <= 12 or 21 <= district <= 32) and _ABA(text)
+
+
+_ABA: Final = zero(10, "3,7,1,3,7,1,3,7,1")
+
+
+def it_vat(text: str) -> bool:
+    """Italy, taxes of businesses: a province's office and Luhn's check digit."""
+    office = int(text[7:10])
+    return text[0] == "0" and text[:7] != "0000000" and 1 <= office <= 121 and luhn(text)
+
+
+def cuit(text: str) -> bool:
+    """Argentina: the kind of person, and modulo 11."""
+    return text[:2] in ("20", "23", "27", "30") and _CUIT(text)
+
+
+_CUIT: Final = zero(11, "5,4,3,2,7,6,5,4,3,2,1")
+
+
+def cl_rut(text: str) -> bool:
+    """Chile: modulo 11, 10 being K."""
+    weights = (2, 3, 4, 5, 6, 7, 2, 3, 4)
+    rest = -_weighted(text[-2::-1], weights) % 11
+    return text[:-1].isdigit() and text[-1] == ("K" if rest == 10 else str(rest))
+
+
+def vat(text: str) -> bool:
+    """A value added tax number of Europe: the length is its country's."""
+    return len(text) - 2 in _VAT_DIGITS.get(text[:2], ())
+
+
+_VAT_DIGITS: Final = {
+    country: tuple(map(int, lengths.split(",")))
+    for country, lengths in (
+        row.split(":")
+        for row in words(
+            "BE:10 BG:9,10 CZ:8,9,10 DE:9 DK:8 EE:9 EL:9 FI:8 FR:11 GB:9,12 HR:11 HU:8 IT:11 "
+            "LT:9,12 LU:8 LV:11 MT:8 PL:10 PT:9 RO:9,10 SE:12 SI:8 SK:10"
+        )
+    )
+}
+
+
+def de_card(text: str) -> bool:
+    """Germany, passports and identity cards: an office's letter, no vowels."""
+    return len(text.strip("CFGHJKLMNPRTVWXYZ0123456789")) == 0
+
+
+_NINO: Final = shaped("(?!BG|GB|NK|KN|TN|NT|ZZ)[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z][0-9]{6}[A-D]")
+_ITIN: Final = shaped("9[0-9]{2}(?:5[0-9]|6[0-5]|7[0-9]|8[0-8]|9[0-24-9])")
+_PROVINCE: Final = shaped("0[1-9]|[1-7][0-9]|8[01]")
+_POSTCODE: Final = shaped("[A-PR-UWYZ][A-HK-Y]?[0-9][0-9A-Z]?[0-9][ABD-HJLNP-UW-Z]{2}$|GIR0AA")
+_SE_SHORT: Final = any_of(ddmmyy(), yymmdd(), shaped("[0-9]{2}[2-9]"))
+_JMBG: Final = last(11, "7,6,5,4,3,2,7,6,5,4,3,2", complement=True)
+_EG_REGION: Final = shaped("[23][0-9]{6}(?:0[1-4]|1[1-9]|2[1-9]|3[1-5]|88)")
+_RC_DATE: Final = yymmdd(months=(0, 20, 50, 70))
+
+
+def _every(test: str, *lengths: int) -> str:
+    return " ".join(f"{test}{length}" for length in lengths)
+
+
+def _layouts(text: str) -> list[bytes]:
+    """Each layout named in ``text``: ``D3-D4A1`` is ``999-9999A``."""
+    return [
+        re.sub(
+            "([DA])([0-9]+)",
+            lambda run: ("9" if run[1] == "D" else "A") * int(run[2]),
+            name,
+        ).encode()
+        for name in words(text)
+    ]
+
+
+_KFZ: Final = " ".join(
+    f"A{town}-A{mark}-D{count}{end}"
+    for town in (1, 2, 3)
+    for mark in (1, 2)
+    for count in (1, 2, 3, 4)
+    for end in ("", "A1")
+)
+# Without spaces only the longer ones: SQL's states are as short (08P01).
+_TR_PLATES: Final = "D2A3D2 D2A3D3 D2A3D4 D2A2D4 " + " ".join(
+    f"D2-A{mark}-D{count}" for mark in (1, 2, 3) for count in (2, 3, 4)
+)
+
+_ROWS: Final[tuple[tuple[bool, str, Test], ...]] = (
+    # digits alone
+    (ALONE, "D9", aba),
+    (SURE, "D4-D4-D1", aba),
+    (ALONE, "D3-D3-D3", any_of(
+        luhn, zero(11, "1,4,3,7,5,8,6,9,10"), last(10, "8,7,6,5,4,3,2,1", complement=True),
+        zero(11, "9,8,7,6,5,4,3,2,-1"), last(11, "9,8,7,6,5,4,3,2", complement=True),
+        last(11, "3,2,7,6,5,4,3,2", complement=True),
+    )),
+    (SURE, "D3-D6 D3-D2-D4", _ITIN),
+    (ALONE, "D2-D7", shaped("[0-9]{2}")),
+    (SURE, "D3-D3-D4", zero(11, "10,9,8,7,6,5,4,3,2,1")),
+    (SURE, "D10", both(_YYMMDD, luhn)),
+    (SURE, "D10", both(ddmmyy(), zero(11, "4,3,2,7,6,5,4,3,2,1"))),
+    (SURE, "D10", both(ddmmyy(4), last(11, "3,7,9,0,5,8,4,2,1,6"))),
+    (SURE, "D6-D4", both(_SE_SHORT, any_of(luhn, _DDMMYY))),
+    (SURE, "D6-D4", fi_hetu),
+    (SURE, "D6/D4", both(_RC_DATE, zero(11, "1,10,1,10,1,10,1,10,1,10"))),
+    (SURE, "D3-D2-D5", last(10, "1,3,7,1,3,7,1,3,5")),
+    (SURE, "D4-D5-D1", shaped("[2-6]")),
+    (SURE, "D4-D3-D3", npi),
+    (SURE, "D3-D3-D2-D2 D3-D2-D2-D3", zero(11, "6,5,7,2,3,4,5,6,7,-1")),
+    (SURE, "D11", any_of(tr_tckn, de_idnr, pl_pesel, no_fnr, be_nn, ee_lt, br_cpf, it_vat, cuit)),
+    (SURE, "D2-D3-D3-D3", any_of(au_abn, de_idnr)),
+    (SURE, "D2-D2-D2-D3-D2", be_nn),
+    (SURE, "D6-D5", any_of(no_fnr, ddmmyy())),
+    (SURE, "D3-D3-D3-D2", any_of(br_cpf, ru_snils)),
+    (SURE, "D2-D8-D1", cuit),
+    (SURE, "D3-D7-D1", luhn),
+    (SURE, "D12", any_of(ru_inn12, se_long)),
+    (SURE, "D8-D4", se_long),
+    (SURE, "D12", both(yymmdd(), shaped("[0-9]{6}[1-6]"), last(11, "1,2,3,4,5,6,7,8,9,10,11"))),
+    (SURE, "D4-D4-D4", verhoeff),
+    (ALONE, "D4-D4-D4", last(11, "6,5,4,3,2,7,6,5,4,3,2", complement=True)),
+    (SURE, "D6-D2-D4", yymmdd()),
+    (SURE, "D2-D2-D6-D2", shaped("1[1-9]|2[0-8]")),
+    (ALONE, "D3-D3-D3-D3 D3-D3-D3-D5", shaped("[0-9]{3}")),
+    (ALONE, "D4-D7-D1", accept),
+    (SURE, "D13", any_of(kr_rrn, za_id)),
+    (SURE, "D13", both(shaped("756"), last(10, "1,3,1,3,1,3,1,3,1,3,1,3", complement=True))),
+    (SURE, "D13", both(_DDMMYY, shaped("[0-9]{4}[90]"), _JMBG)),
+    (SURE, "D13", both(yymmdd(1), shaped("[1-8]"), last(11, "2,7,9,1,4,6,3,5,8,2,7,9"))),
+    (SURE, "D3-D4-D4-D2", shaped("756")),
+    (SURE, "D6-D7", both(yymmdd(), shaped("[0-9]{6}[1-8]"))),
+    (SURE, "D1-D4-D5-D2-D1", shaped("[1-8]")),
+    (SURE, "D5-D7-D1", shaped("[1-7]")),
+    (SURE, "D14 D2-D3-D3/D4-D2", br_cnpj),
+    (SURE, "D14 D3-D3-D3-D5", siret),
+    (SURE, "D14", both(yymmdd(1), _EG_REGION)),
+    (SURE, "D15 D3-D4-D7-D1", both(shaped("784"), luhn)),
+    (SURE, "D15 D1-D2-D2-D2-D3-D3-D2", fr_nir),
+    (SURE, "D18 D17A1", cn_id),
+    (SURE, "D2-D3-D3-D1 D2-D3-D3-A1 D8-A1", cl_rut),
+    (ALONE, "D8-D1 D7-D1", cl_rut),
+    (ALONE, "D3/D3/D5 D2/D3/D5 D3/D4/D4 D2/D4/D4 D2/D3/D4 D5/D5", accept),
+    # letters and digits
+    (SURE, "D8A1 D7A1 D8-A1 D7-A1 A1D7A1 A1D7-A1 A1-D7-A1", es_dni),
+    (SURE, "D7A1 D7A2", ie_pps),
+    (SURE, "A1D8 A1-D8", es_cif),
+    (SURE, "A1D7A1", sg_nric),
+    (ALONE, "A1D7A1 D8A1 D9A1", accept),
+    (SURE, "A1D2A2D4A1", shaped("[TSR]")),
+    (SURE, "D6A1D3A1 D6A1D4 D6-D3A1", fi_hetu),
+    (SURE, "D8A1D3 D2-D6-A1-D3", de_rvnr),
+    (SURE, "A1D9", any_of(de_kvnr, tw_id)),
+    (ALONE, "A1D9A1 A2D8A1 A1D11 A1D12 A1D13 A1D14", accept),
+    (SURE, "A2D8 A2D9 A2D10 A2D11 A2D12 A2-D9 A2-D3-D3-D3 A2-D10 A2-D11", vat),
+    (SURE, "A3D8 A3-D8", shaped("ATU")),
+    (SURE, "A2D9A1D2 A2-D9A1D2", shaped("NL[0-9]{9}B")),
+    (SURE, "A3D9 A3-D3-D3-D3", shaped("CHE|IRL")),
+    (SURE, "A2D7", dea),
+    (SURE, "A3D6", both(
+        shaped("[A-Z]"), lambda text: _weighted(text, (7, 3, 1, 9, 7, 3, 1, 7, 3)) % 10 == 0)),
+    (ALONE, "A2D7 A2-D7 D7A2 A2D5A2 A3D6 A3D7 A2D6 D6A2 A1D7 A1D8 A1D4A5 D2A2D5", accept),
+    (SURE, "A2D7A1", accept),
+    (ALONE, "A2D2A2D4 A2D2A1D4 A2D1A3D4", accept),
+    (SURE, "A1D3A1D4", shaped("[MSRODG]")),
+    (SURE, "A5D4A1 A6D2A1D2A1D3A1", accept),
+    (SURE, "A2D6A1 A2-D2-D2-D2-A1 A2-D6-A1 A2-D6A1 A2D6-A1", _NINO),
+    (SURE, "A1D1-D1A2 A2D1-D1A2 A1D2-D1A2 A2D2-D1A2 A1D1A1-D1A2 A2D1A1-D1A2 A3-D1A2", _POSTCODE),
+    (ALONE, "A1D2A2 A2D2A2 A1D3A2 A2D3A2 A1D1A1D1A2 A2D1A1D1A2 A3D1A2", _POSTCODE),
+    (ALONE, "A2D2-A3 A2D2A3 A1D1-A3 A1D2-A3 A1D3-A3 A1D3A3 A3-D1A1 A3-D2A1 A3-D3A1 A3D3A1", accept),
+    (ALONE, _KFZ, accept),
+    (ALONE, _TR_PLATES, _PROVINCE),
+    (ALONE, "A3-D3A2 A3D3A2", accept),
+    (SURE, _every("A3-D", 1, 2, 3, 4, 5, 6) + " A3D4 A3D5 A3D6", shaped("HR[AB]")),
+    (SURE, "A1D9A1", shaped("[AP]")),
+)  # fmt: skip
+
+
+def _forms() -> dict[bytes, list[Form]]:
+    forms: dict[bytes, list[Form]] = {}
+    for sure, layouts, test in _ROWS:
+        for layout in _layouts(layouts):
+            forms.setdefault(layout, []).append((sure, test))
+    return forms
+
+
+FORMS: Final = _forms()
+SHAPES: Final = {
+    9: re.compile("[CFGHJKLMNPRTVWXYZ](?=(?:[A-Z]*[0-9]){5})[CFGHJKLMNPRTVWXYZ0-9]{8}$"),
+    10: re.compile("[CFGHJKLMNPRTVWXYZ][CFGHJKLMNPRTVWXYZ0-9]{8}[0-9]D?$|U1[A-Z0-9]{7}[A-Z]$"),
+    11: re.compile(
+        "[1-9][AC-HJKMNP-RT-Y][AC-HJKMNP-RT-Y0-9][0-9][AC-HJKMNP-RT-Y][AC-HJKMNP-RT-Y0-9][0-9]"
+        "[AC-HJKMNP-RT-Y]{2}[0-9]{2}$|[A-Z]{2}[0-9]{8}[0-9A-Z]$"
+    ),
+    12: re.compile("[A-Z&]{3}[0-9]{2}(?:0[1-9]|1[0-2])[0-3][0-9][A-Z0-9]{2}[0-9A]$"),
+    13: re.compile(
+        "[A-Z&]{4}[0-9]{2}(?:0[1-9]|1[0-2])[0-3][0-9][A-Z0-9]{2}[0-9A]$"
+        "|[1-9][AC-HJKMNP-RT-Y][AC-HJKMNP-RT-Y0-9][0-9][AC-HJKMNP-RT-Y][AC-HJKMNP-RT-Y0-9][0-9]"
+        "[AC-HJKMNP-RT-Y]{2}[0-9]{2}$"
+    ),
+    15: re.compile("(?:0[1-9]|[12][0-9]|3[0-8])[A-Z]{5}[0-9]{4}[A-Z][0-9A-Z][A-Z][0-9A-Z]$"),
+    16: re.compile(
+        "[A-Z]{1,5}9{0,4}[0-9][0156][0-9][0-3][0-9]{2}[A-Z9]{2}[0-9A-Z][A-Z]{2}$"
+        "|[A-Z]{6}[0-9LMNP-V]{2}[ABCDEHLMPRST][0-9LMNP-V]{2}[A-Z][0-9LMNP-V]{3}[A-Z]$"
+    ),
+    18: re.compile("[A-Z]{4}[0-9]{2}(?:0[1-9]|1[0-2])[0-3][0-9][HMX][A-Z]{5}[0-9A-Z][0-9]$"),
+}
+"""By the number of characters, where letters and digits change places."""

@@ -1,0 +1,190 @@
+"""What a secret looks like in other writings, and that it is masked in each."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+from collections.abc import Callable
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stack_composer.telemetry.guard import views as module
+from stack_composer.telemetry.guard.engine import Guard
+from stack_composer.telemetry.guard.policy import Policy
+from stack_composer.telemetry.guard.reference import redact_reference
+from stack_composer.telemetry.guard.views import TooDeepError, rewrite, views
+from stack_composer.telemetry.model import DROPPED
+
+AWS_KEY = "AK" + "IA" + "Q3EGRLWZ5MN7TUXB"
+MAIL = "alice@example.org"
+HEADER = "Authorization: Bearer " + "q7Zk2mX9vB4nR8tY3wL6" + "pD1sF5gH"
+
+
+@pytest.fixture(params=["re2", "re"])
+def guard(request: pytest.FixtureRequest) -> Guard:
+    from stack_composer.telemetry.guard.matcher import Re2Matcher, ReMatcher
+    from stack_composer.telemetry.guard.rules import text_rules
+
+    if request.param == "re2":
+        pytest.importorskip("re2")
+    engine = Re2Matcher if request.param == "re2" else ReMatcher
+    return Guard(Policy(salt=bytes(32)), make_matcher=lambda profile: engine(text_rules(profile)))
+
+
+def every_char(form: Callable[[str], str]) -> Callable[[str], str]:
+    return lambda text: "".join(map(form, text))
+
+
+def wide(char: str) -> str:
+    return chr(ord(char) + 0xFEE0) if "!" <= char <= "~" else char
+
+
+WRITINGS: dict[str, Callable[[str], str]] = {
+    "percent": every_char(lambda char: f"%{ord(char):02X}"),
+    "percent of what must be": lambda text: quote(text, safe="").replace(".", "%2E"),
+    "percent twice": lambda text: quote(quote(text, safe="").replace(".", "%2E"), safe=""),
+    "percent u": every_char(lambda char: f"%u{ord(char):04x}"),
+    "json": every_char(lambda char: f"\\u{ord(char):04x}"),
+    "json in json": lambda text: json.dumps(json.dumps({"k": WRITINGS["json"](text)})),
+    "hexadecimal": every_char(lambda char: f"\\x{ord(char):02x}"),
+    "html decimal": every_char(lambda char: f"&#{ord(char)};"),
+    "html hexadecimal": every_char(lambda char: f"&#x{ord(char):X};"),
+    "html names": lambda text: html.escape(text).replace("@", "&commat;").replace(":", "&colon;"),
+    "quoted-printable": every_char(lambda char: f"={ord(char):02X}"),
+    "base64": lambda text: base64.b64encode(f"to {text} and others".encode()).decode(),
+    "base64 for urls": lambda text: base64.urlsafe_b64encode(f"my {text}?".encode()).decode(),
+    "base64 twice": lambda text: WRITINGS["base64"](WRITINGS["base64"](text)),
+    "percent of base64": lambda text: quote(WRITINGS["base64"](text), safe=""),
+    "full width": every_char(wide),
+    "zero width": "\u200b".join,
+    "soft hyphens": "\u00ad".join,
+    "combining": every_char(lambda char: char + "\u0332" if char.isalpha() else char),
+    "mathematical": every_char(
+        lambda char: chr(0x1D5A0 + ord(char) - 65) if "A" <= char <= "Z" else char
+    ),
+    "right to left": lambda text: f"\u202d{text[:5]}\u202c{text[5:]}",
+}
+
+
+@pytest.mark.parametrize("writing", WRITINGS)
+@pytest.mark.parametrize("secret", [AWS_KEY, MAIL, HEADER], ids=["key", "mail", "header"])
+def test_no_writing_hides_a_secret(guard: Guard, writing: str, secret: str) -> None:
+    if writing == "mathematical" and secret == MAIL:
+        pytest.skip("there are none of its small letters in that alphabet")
+    hidden = WRITINGS[writing](secret)
+    text = f"before «{hidden}» after"
+    answer = guard.texts([(guard.key("note"), text)])[0]
+    assert "[redacted:" in answer
+    assert answer.startswith("before «")
+    assert answer.endswith("» after")
+    assert not shared(answer, WRITINGS[writing](secret.removeprefix("Authorization: Bearer ")))
+    assert guard.texts([(guard.key("note"), answer)])[0] == answer
+    assert answer == redact_reference(text)
+
+
+def shared(one: str, other: str, chars: int = 24) -> bool:
+    return any(other[at : at + chars] in one for at in range(len(other) - chars + 1))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{AWS_KEY[:9]}\n{AWS_KEY[9:]}",
+        f"{AWS_KEY[:9]}\r\n    {AWS_KEY[9:]}",
+        f'key = "{AWS_KEY[:9]}" +\n      "{AWS_KEY[9:]}"',
+        f"{AWS_KEY[:9]}\\\n{AWS_KEY[9:]}",
+        f"> {AWS_KEY[:9]}\n> {AWS_KEY[9:]}",
+        f"{AWS_KEY[:9]}=\n{AWS_KEY[9:]}",
+        f"{AWS_KEY[:9]}\\n{AWS_KEY[9:]}",
+    ],
+    ids=["lf", "crlf", "plus", "backslash", "quoted mail", "soft break", "escaped"],
+)
+def test_a_secret_broken_over_lines_is_masked_whole(guard: Guard, text: str) -> None:
+    answer = guard.texts([(guard.key("note"), text)])[0]
+    assert "[redacted:aws-key]" in answer
+    assert AWS_KEY[:9] not in answer
+    assert AWS_KEY[9:] not in answer
+
+
+def test_lines_are_not_joined_to_make_a_sentence(guard: Guard) -> None:
+    """Only what is known by its own form may be put together from two lines."""
+    text = "rotate the password\n: then restart\nmail alice@example\n.org"
+    assert guard.texts([(guard.key("note"), text)])[0] == text
+
+
+def test_only_the_part_that_holds_the_secret_is_masked(guard: Guard) -> None:
+    text = "GET /find?who=alice%40example.org&page=%32 by größe"
+    answer = guard.texts([(guard.key("note"), text)])[0]
+    assert answer == "GET /find?who=[redacted:email]&page=%32 by größe"
+
+
+@pytest.mark.parametrize("char", ["%00", "\\u0000", "=00", "\ufdfa"])
+def test_what_would_be_no_text_or_a_longer_one_stays(char: str) -> None:
+    data = f"a{char}b=3D".encode()
+    assert all(char.encode() in view.data or view.data == b"ab=" for view in views(data))
+    assert all(b"\0" not in view.data for view in views(data))
+    assert all(len(view.data) <= len(data) for view in views(data))
+
+
+def test_writings_within_each_other_without_end_are_dropped(guard: Guard) -> None:
+    text = MAIL
+    for _ in range(module.ROUNDS_MAX + 1):
+        text = quote(text, safe="")
+    with pytest.raises(TooDeepError):
+        list(views(text.encode()))
+    assert guard.value("note", text) is not text
+    assert MAIL.split("@", maxsplit=1)[0] not in str(guard.value("note", text))
+
+
+@given(st.binary(max_size=200), st.data())
+def test_origins_lead_back(data: bytes, draw: st.DataObject) -> None:
+    """What was decoded counts whole, and what was not stays byte by byte."""
+    data = b"%41" + data + b"&amp;=3D\\u0062"
+    for view in views(data):
+        if not view.data:
+            continue
+        start = draw.draw(st.integers(0, len(view.data) - 1))
+        end = draw.draw(st.integers(start + 1, len(view.data)))
+        began, ended = view.origin(start, end)
+        assert 0 <= began < ended <= len(data)
+        assert ended - began >= end - start
+        assert view.origin(0, len(view.data))[0] <= began
+        assert ended <= view.origin(0, len(view.data))[1]
+
+
+@given(st.lists(st.sampled_from([b"a", b"%41", b"xyz", b"%7a", b""])))
+def test_a_view_is_what_each_part_reads_as(parts: list[bytes]) -> None:
+    data = b"".join(parts)
+    view = rewrite(data, module._UNESCAPE, module._plain_writing)
+    expected = data.replace(b"%41", b"A").replace(b"%7a", b"z")
+    assert (view.data if view else data) == expected
+    if view:
+        at = expected.find(b"A")
+        if at >= 0:
+            start, end = view.origin(at, at + 1)
+            assert data[start:end] == b"%41"
+
+
+@pytest.mark.parametrize("codec", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-16"])
+def test_text_of_wide_characters_is_read(guard: Guard, codec: str) -> None:
+    """As bytes, and as a text that somebody decoded one byte a character."""
+    data = f"to {MAIL} and others".encode(codec)
+    assert guard.value("note", data) is DROPPED
+    misread = data.decode("latin-1")
+    answer = guard.texts([(guard.key("note"), "is clean"), (guard.key("note"), misread)])
+    assert answer[0] == "is clean"
+    assert "[redacted:email]" in answer[1]
+    assert [finding.rule for finding in guard.findings(misread)] == ["email"]
+    assert answer[1] == redact_reference(misread)
+
+
+def test_a_text_with_the_separator_in_it_stays_with_its_own_answer(guard: Guard) -> None:
+    texts = ["is\0clean", MAIL, "", "\0", f"x\0{MAIL}", "is clean"]
+    answers = guard.texts([(guard.key("note"), text) for text in texts])
+    assert answers == [
+        "is\0clean", "[redacted:email]", "", "\0", "x\0[redacted:email]", "is clean"
+    ]  # fmt: skip
