@@ -6,7 +6,7 @@
 #: make layers      check who imports whom
 #: make docs        build the documentation
 #: make bench       measure, beside the peers
-#: make guard-eval  count what the guard finds, beside other tools
+#: make guard-eval  count what the guard finds, beside other tools; ARGS=--worst for the worst case
 #: make fmt         put style right
 #: make clean       delete all that was built
 #: make constraints resolve the versions anew (needs uv)
