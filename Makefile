@@ -6,6 +6,7 @@
 #: make layers      check who imports whom
 #: make docs        build the documentation
 #: make bench       measure, beside the peers
+#: make guard-eval  count what the guard finds, beside other tools
 #: make fmt         put style right
 #: make clean       delete all that was built
 #: make constraints resolve the versions anew (needs uv)
@@ -15,7 +16,7 @@ BUILD = $(PYTHON) tools/environment.py
 COMPILE := uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 --no-annotate
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint types layers docs bench fmt clean constraints
+.PHONY: help run test lint types layers docs bench guard-eval fmt clean constraints
 
 help: ; @sed -n 's/^#: //p' Makefile
 run: .venv/run.done ; $(BIN)/python examples/stack_generation && $(BIN)/stack-composer stats --since 24h
@@ -25,10 +26,12 @@ types: .venv/dev.done ; $(BIN)/mypy
 layers: .venv/dev.done ; $(BIN)/lint-imports
 docs: .venv/dev.done ; $(BIN)/sphinx-build -W --keep-going -q -E docs docs/_build/html
 bench: .venv-bench/bench.done ; .venv-bench/bin/python bench $(ARGS)
+guard-eval: .venv-guard-eval/guard-eval.done ; .venv-guard-eval/bin/python guard_eval/evaluate.py $(ARGS)
 fmt: .venv/dev.done ; $(BIN)/ruff check --fix . ; $(BIN)/ruff format .
-clean: ; rm -rf .venv .venv-bench docs/_build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+clean: ; rm -rf .venv .venv-bench .venv-guard-eval docs/_build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
 .venv/%.done: constraints/%.txt pyproject.toml tools/environment.py ; $(BUILD) .venv $< && touch $@
 .venv-bench/%.done: constraints/%.txt pyproject.toml tools/environment.py ; $(BUILD) .venv-bench $< && touch $@
+.venv-guard-eval/%.done: constraints/%.txt pyproject.toml tools/environment.py ; $(BUILD) .venv-guard-eval $< && touch $@
 
-constraints: ; $(COMPILE) pyproject.toml --all-extras --group dev -o constraints/dev.txt && $(COMPILE) pyproject.toml --group build --group example -c constraints/dev.txt -o constraints/run.txt && $(COMPILE) pyproject.toml --group bench -o constraints/bench.txt
+constraints: ; $(COMPILE) pyproject.toml --all-extras --group dev -o constraints/dev.txt && $(COMPILE) pyproject.toml --group build --group example -c constraints/dev.txt -o constraints/run.txt && $(COMPILE) pyproject.toml --group bench -o constraints/bench.txt && $(COMPILE) pyproject.toml --group guard-eval -o constraints/guard-eval.txt

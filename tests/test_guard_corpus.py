@@ -1,20 +1,68 @@
-"""What the rules reach on strings that none of us wrote; their file stays outside."""
+"""What the rules reach on strings that none of us wrote; their file stays outside.
+
+The levels below are what is reached: a change of the rules that loses some of it fails
+here. Raise them when more is reached.
+"""
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+from evaluate import RESULTS, corpus
+from labelled import Row, Score, rate, read_rows
 
 from stack_composer.telemetry.guard.engine import Guard
 from stack_composer.telemetry.guard.policy import Policy
 
-PLACE = Path(__file__).resolve().parents[2] / "shared" / "corpus"
-STRINGS = Path(os.environ.get("TELEMETRY_CORPUS", PLACE)) / "redaction" / "strings.jsonl"
+FOUND_MIN = (
+    # profile, domain or domain/kind, share found at least
+    ("default", "secret", 0.93),
+    ("strict", "secret", 0.93),
+    ("default", "pii/email", 0.92),
+    ("strict", "pii/email", 0.92),
+    ("strict", "pii", 0.92),
+    ("strict", "natid", 0.75),
+)
+CHANGED_MAX = (
+    # profile, group of benign strings, share changed at most
+    ("default", "all", 0.001),
+    ("default", "keyword", 0.004),
+    ("strict", "all", 0.011),
+    ("strict", "keyword", 0.004),
+    ("strict", "no ip", 0.002),
+)
+NEAR_MAX = (("default", "secret", 0.35), ("strict", "pii", 0.12), ("strict", "natid", 0.30))
+KEPT_MIN = (("default", 0.88), ("strict", 0.88))
+NEVER_CHANGED = (
+    # What every telemetry is full of: in the profile default, not one of them.
+    "uuid_id",
+    "vendor:attr_enum",
+    "vendor:lookalike",
+    "vendor:lookalike_base64_image",
+    "vendor:lookalike_gh_action_sha",
+    "vendor:lookalike_git_sha",
+    "vendor:lookalike_go_sum",
+    "vendor:lookalike_hex16",
+    "vendor:lookalike_hex32",
+    "vendor:lookalike_integrity_hash",
+    "vendor:lookalike_iso_ts",
+    "vendor:lookalike_resolved_url",
+    "vendor:lookalike_semver",
+    "vendor:lookalike_sql",
+    "vendor:lookalike_traceparent",
+    "vendor:path",
+    "vendor:span_name",
+    "vendor:timestamp",
+)
+OFF_MAX = {"found": 0.01, "changed": 0.001, "near": 0.02}
+"""How far the figures of docs/privacy.md may be from today's before they are measured anew."""
+
+STRINGS = corpus()
 
 pytestmark = pytest.mark.skipif(
     not STRINGS.is_file(),
@@ -22,50 +70,77 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def strings() -> list[dict[str, Any]]:
-    with STRINGS.open(encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines]
+@cache
+def rows() -> list[Row]:
+    return read_rows(STRINGS)
 
 
-def is_hit(guard: Guard, row: dict[str, Any]) -> bool:
-    """Whether less than half of the labelled secret survives."""
-    start, end = row["span"] or (0, len(row["text"]))
-    covered = sum(
-        max(0, min(end, finding.end) - max(start, finding.start))
-        for finding in guard.findings(row["text"])
-    )
-    return 2 * covered > end - start
-
-
-def measure(profile: str, record: Callable[[str, object], None]) -> dict[str, float]:
-    """The rates, which the test's report shows too."""
+@cache
+def measured(profile: str) -> Score:
     guard = Guard(Policy(profile=profile, salt=bytes(32)))
-    seen: dict[str, list[bool]] = {"secret": [], "pii": [], "benign": [], "benign without ip": []}
-    for row in strings():
-        if row["label"] == "positive" and row["domain"] in seen:
-            seen[row["domain"]].append(is_hit(guard, row))
-        elif row["label"] == "negative" and row.get("class") == "benign":
-            changed = bool(guard.findings(row["text"]))
-            seen["benign"].append(changed)
-            if not row["contains_ip"]:
-                seen["benign without ip"].append(changed)
+    score = Score()
+    for row in rows():
+        score.add(row, [(found.start, found.end) for found in guard.findings(row.text)])
     assert guard.faults == 0
-    rates = {kind: sum(found) / len(found) for kind, found in seen.items()}
-    record(profile, {kind: round(rate, 4) for kind, rate in rates.items()})
-    return rates
+    return score
 
 
-def test_the_default_profile_finds_credentials_and_leaves_the_rest(
-    record_property: Callable[[str, object], None],
+@pytest.mark.parametrize("profile", ["default", "strict"])
+def test_all_strings_are_counted(
+    profile: str, record_property: Callable[[str, object], None]
 ) -> None:
-    rates = measure("default", record_property)
-    assert rates["secret"] >= 0.80
-    assert rates["benign"] <= 0.005
+    """The test's report keeps every figure."""
+    score = measured(profile)
+    record_property(profile, score.as_json())
+    domains = [score.found[name] for name in ("secret", "pii", "natid")]
+    counted = sum(pair[1] for pair in [*domains, score.changed["all"], score.near["all"]])
+    assert counted == sum(row.group != "ambiguous" for row in rows())
 
 
-def test_the_strict_profile_finds_persons_too(
-    record_property: Callable[[str, object], None],
+@pytest.mark.parametrize(("profile", "name", "least"), FOUND_MIN)
+def test_as_much_is_found_as_before(profile: str, name: str, least: float) -> None:
+    pair = measured(profile).found[name]
+    assert (rate(pair) or 0.0) >= least, pair
+
+
+@pytest.mark.parametrize(("profile", "group", "most"), CHANGED_MAX)
+def test_no_more_harmless_strings_are_changed_than_before(
+    profile: str, group: str, most: float
 ) -> None:
-    rates = measure("strict", record_property)
-    assert rates["pii"] >= 0.70
-    assert rates["benign without ip"] <= 0.02
+    pair = measured(profile).changed[group]
+    assert (rate(pair) or 0.0) <= most, pair
+
+
+@pytest.mark.parametrize("kind", NEVER_CHANGED)
+def test_what_every_telemetry_is_full_of_is_never_changed(kind: str) -> None:
+    changed, strings = measured("default").changed[f"kind/{kind}"]
+    assert strings
+    assert changed == 0
+
+
+@pytest.mark.parametrize(("profile", "domain", "most"), NEAR_MAX)
+def test_no_more_near_misses_are_changed_than_before(
+    profile: str, domain: str, most: float
+) -> None:
+    pair = measured(profile).near[domain]
+    assert (rate(pair) or 0.0) <= most, pair
+
+
+@pytest.mark.parametrize(("profile", "least"), KEPT_MIN)
+def test_a_marker_replaces_the_secret_only(profile: str, least: float) -> None:
+    kept = measured(profile).kept
+    assert (rate(kept) or 0.0) >= least, kept
+
+
+@pytest.mark.parametrize("profile", ["default", "strict"])
+def test_the_figures_that_are_published_are_still_so(profile: str) -> None:
+    published: dict[str, Any] = json.loads(Path(RESULTS).read_text(encoding="utf-8"))
+    told = published["tools"][f"ours, {profile}"]
+    now = measured(profile).as_json()
+    for group, name in (
+        *(("found", domain) for domain in ("secret", "pii", "natid")),
+        *(("changed", name) for name in ("all", "keyword", "no ip")),
+        ("near", "all"),
+    ):
+        off = abs((rate(told[group][name]) or 0.0) - (rate(now[group][name]) or 0.0))
+        assert off < OFF_MAX[group], f"{group} {name}: measure anew with `make guard-eval`"

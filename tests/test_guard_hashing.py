@@ -7,12 +7,20 @@ import hmac
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from stack_composer.telemetry.errors import GuardError
-from stack_composer.telemetry.guard.hashing import Hasher, is_hash, load_salt
+from stack_composer.telemetry.guard.hashing import (
+    Hasher,
+    UploadHasher,
+    is_hash,
+    load_salt,
+    rotate_salts,
+    salt_paths,
+)
 from stack_composer.telemetry.guard.policy import Policy
 
 SALT = bytes(range(32))
@@ -132,3 +140,124 @@ def test_processes_that_start_at_once_share_one_salt(tmp_path: Path) -> None:
     answers = {process.communicate()[0] for process in processes}
     assert len(answers) == 1
     assert len(answers.pop().strip()) == 64
+
+
+# -- rotation, and the salt of uploads ------------------------------------------------
+
+
+def test_the_salt_of_uploads_is_another_one(tmp_path: Path) -> None:
+    folder = str(tmp_path)
+    assert load_salt(folder) != load_salt(folder, "upload") == load_salt(folder, "upload")
+    assert [Path(path).name for path in salt_paths(folder)] == ["salt", "salt-upload"]
+
+
+def test_what_is_uploaded_is_hashed_again() -> None:
+    local, upload = Hasher(Policy(salt=SALT)), UploadHasher(bytes(32))
+    here = local.hash("user id", "alice")
+    there = upload.hash("user id", here)
+    assert there == upload.hash("user id", here)
+    assert there == upload.hash("user id", there), "an upload can be guarded again"
+    key = hmac.digest(bytes(32), b"field\0user id", "sha256")
+    digest = hmac.new(key, here.encode(), hashlib.sha256).hexdigest()[:32]
+    assert there == f"upload:{digest}"
+    assert upload.hash("project id", here) != there
+    assert UploadHasher(SALT).hash("user id", here) != there
+    plain = upload.hash("user id", "sha256:" + "a" * 64)
+    assert plain.startswith("upload:")
+    assert upload.hash("user id", "upload:guess").startswith("upload:")
+    assert upload.hash("user id", "upload:guess") != "upload:guess"
+    assert not is_hash(there), "and an id that looks so is hashed where it is recorded"
+
+
+def test_both_salts_are_replaced_and_private(tmp_path: Path) -> None:
+    folder = str(tmp_path)
+    assert rotate_salts(folder) == []
+    assert list(tmp_path.iterdir()) == [], "where no id was hashed, nothing is made"
+    before = load_salt(folder), load_salt(folder, "upload")
+    assert rotate_salts(folder) == salt_paths(folder)
+    after = load_salt(folder), load_salt(folder, "upload")
+    assert len({*before, *after}) == 4
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["salt", "salt-upload"]
+    if os.name != "nt":
+        assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
+
+
+def test_a_damaged_salt_can_be_replaced(tmp_path: Path) -> None:
+    (tmp_path / "salt").write_bytes(b"cut")
+    rotate_salts(str(tmp_path))
+    assert len(load_salt(str(tmp_path))) == 32
+
+
+@posix
+def test_a_salt_that_is_not_ours_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").write_bytes(SALT)
+    (tmp_path / "salt").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(GuardError) as caught:
+        rotate_salts(str(tmp_path))
+    assert caught.value.hint
+    assert (tmp_path / "salt").is_symlink()
+    assert (tmp_path / "elsewhere").read_bytes() == SALT
+    (tmp_path / "salt").unlink()
+    os.mkfifo(tmp_path / "salt")
+    with pytest.raises(GuardError, match="not a regular file"):
+        rotate_salts(str(tmp_path))
+
+
+@pytest.mark.parametrize("step", ["open", "write", "fsync", "replace"])
+def test_a_failure_at_any_step_leaves_a_whole_salt(
+    step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    salt = load_salt(str(tmp_path))
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"stack_composer.telemetry.guard.hashing.os.{step}", fail)
+        with pytest.raises(GuardError, match="No space left"):
+            rotate_salts(str(tmp_path))
+    assert load_salt(str(tmp_path)) == salt
+    assert [path.name for path in tmp_path.iterdir()] == ["salt"]
+
+
+ROTATE = """
+import sys
+from stack_composer.telemetry.guard.hashing import load_salt, rotate_salts
+load_salt(sys.argv[1])
+print("ready", flush=True)
+while True:
+    rotate_salts(sys.argv[1])
+"""
+
+
+def start(program: str, folder: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-c", program, str(folder)],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+
+
+def test_kill_9_and_two_who_rotate_at_once_leave_a_whole_salt(tmp_path: Path) -> None:
+    """Whoever reads meanwhile gets a whole one, too."""
+    seen = set()
+    for _ in range(3):
+        rotating = [start(ROTATE, tmp_path) for _ in range(2)]
+        for process in rotating:
+            assert process.stdout
+            assert process.stdout.readline().strip() == b"ready"
+        until = time.monotonic() + 0.3
+        while time.monotonic() < until:
+            salt = load_salt(str(tmp_path))
+            assert len(salt) == 32
+            seen.add(salt)
+        for process in rotating:
+            assert process.poll() is None, "it would have said why"
+            process.kill()
+            process.communicate()
+        assert len(load_salt(str(tmp_path))) == 32
+    assert len(seen) > 3
+    # What was begun lies aside, at most one a process, and is never taken for a salt.
+    aside = [path for path in tmp_path.iterdir() if path.name != "salt"]
+    assert len(aside) <= 6
+    assert all(path.name.startswith("salt.") for path in aside)

@@ -455,3 +455,86 @@ def _spans_of(data: bytes) -> list[dict[str, Any]]:
 def test_nothing_is_written_at_import_in_a_read_only_home(folder: Path) -> None:
     clean(program(folder, "from stack_composer import telemetry", HOME="/nonexistent"))
     assert not folder.exists()
+
+
+RULE = "[[redaction.rules]]\nname = '{}'\npattern = '{}'\n"
+RECORDING = """
+import time
+from pathlib import Path
+from stack_composer import telemetry
+config = Path({config!r})
+def second(name):
+    end = time.monotonic() + {seconds}
+    while time.monotonic() < end:
+        with telemetry.span(name, note=f"at {{name}} ACME-123456, 203.0.113.7", project_id="p-1"):
+            time.sleep(0.01)
+"""
+
+
+def notes(folder: Path, name: str) -> set[str]:
+    found = [span["attrs"]["note"] for span in records.spans(folder) if span["name"] == name]
+    assert len(found) > 20
+    return set(found)
+
+
+def test_rules_hold_within_a_second_and_a_broken_file_keeps_the_last_good_ones(
+    tmp_path: Path,
+) -> None:
+    """As the file changes: no rule, a rule, a rule that is broken, a file that is, another rule."""
+    config = tmp_path / "telemetry.toml"
+    config.write_text("[telemetry]\n")
+    folder = tmp_path / "telemetry"
+    steps = "".join(
+        f"second({name!r})\nconfig.write_text({text!r})\nsecond('in between')\n"
+        for name, text in {
+            "without": RULE.format("ticket", "ACME-[0-9]{6}"),
+            "with": RULE.format("ticket", "ACME-(?=[0-9])"),
+            "broken rule": "[[redaction.rules]\nname = ",
+            "broken file": RULE.format("customer", "ACME-[0-9]{6}"),
+        }.items()
+    )
+    source = RECORDING.format(config=str(config), seconds=1.2) + steps + "second('another')\n"
+    clean(program(folder, source, STACK_COMPOSER_TELEMETRY_CONFIG=str(config)))
+    assert notes(folder, "without") == {"at without ACME-123456, 203.0.113.7"}
+    for name in ("with", "broken rule", "broken file"):
+        assert notes(folder, name) == {f"at {name} [redacted:ticket], 203.0.113.7"}
+    assert notes(folder, "another") == {"at another [redacted:customer], 203.0.113.7"}
+
+
+def test_a_program_that_starts_with_a_broken_rule_is_strict(tmp_path: Path) -> None:
+    """What the broken rule was for is unknown; so more is taken, and the others hold."""
+    config = tmp_path / "telemetry.toml"
+    config.write_text(RULE.format("broken", "(?=x)") + RULE.format("ticket", "ACME-[0-9]{6}"))
+    folder = tmp_path / "telemetry"
+    source = RECORDING.format(config=str(config), seconds=0.5) + "second('only')\n"
+    clean(program(folder, source, STACK_COMPOSER_TELEMETRY_CONFIG=str(config)))
+    assert notes(folder, "only") == {"at only [redacted:ticket], [redacted:ipv4]"}
+    assert records.health(folder, "faults") == {("rules",): 1}
+
+
+def test_a_new_salt_is_used_within_a_second(tmp_path: Path) -> None:
+    config = tmp_path / "config" / "telemetry.toml"
+    folder = tmp_path / "telemetry"
+    source = RECORDING.format(config=str(config), seconds=1.2) + textwrap.dedent(
+        """
+        second("before")
+        from stack_composer.telemetry.guard.hashing import rotate_salts
+        print(len(rotate_salts(str(config.parent))))
+        second("in between")
+        second("after")
+        """
+    )
+    environ = {"STACK_COMPOSER_TELEMETRY_CONFIG": str(config)}
+    config.parent.mkdir()
+    config.write_text("[telemetry]\n")
+    assert clean(program(folder, source, **environ)) == "1\n"
+
+    def ids(name: str) -> set[str]:
+        return {s["attrs"]["project_id"] for s in records.spans(folder) if s["name"] == name}
+
+    (before,), (after,) = ids("before"), ids("after")
+    assert before != after
+    assert ids("in between") <= {before, after}
+    # No bundle was begun but for the new salt: none because the first salt appeared.
+    traces = [b for b in list_bundles(str(folder)).bundles if b.signal == "traces"]
+    assert len({bundle.stem for bundle in traces}) == 2

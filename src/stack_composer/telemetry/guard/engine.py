@@ -21,7 +21,7 @@ from .rules import KeyRule
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import Any, Final
+    from typing import Any, Final, TypeAlias
 
     from stack_composer.telemetry.model import AnyValue, KeyVerdict
 
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from .matcher import Leave, Matcher, Span
     from .own import Exempt
     from .policy import Policy
+
+    How: TypeAlias = dict[str, Any]
+    """What ``Matcher.spans`` is to leave out."""
 
 TEXT_CHARS_MAX: Final = 1 << 16
 DEPTH_MAX: Final = 32
@@ -229,7 +232,7 @@ class Guard:
             if gone:
                 return [Finding(gone, 0, len(text), "drop")]
             if verdict.rule is not None:
-                return self._findings_in_parts(text, verdict.rule)
+                return self._findings_in_parts(text, verdict.rule, verdict)
             matcher = self._matcher or self._load()
             data, spans = self._spans(matcher, text, verdict)
             return [_finding(matcher, data, span) for span in spans]
@@ -372,9 +375,9 @@ class Guard:
     def _number(self, value: float | None, verdict: Verdict) -> Any:
         rule = verdict.rule
         # A yes or no tells nothing, and no number with a fraction is a code or an id.
-        if rule is None or value is None or not (rule.every_type or type(value) is int):
+        if rule is None or not rule.numbers or value is None:
             return value
-        if not rule.numbers:
+        if type(value) is not int and not rule.every_type:
             return value
         return self._gone(rule.name) if rule.action == "drop" else self._text(str(value), verdict)
 
@@ -385,13 +388,17 @@ class Guard:
         if rule.action == "hash":
             return self._hash(value, verdict)
         if rule.action in _IN_PARTS:
-            return self._remembered(rule.name, value, lambda: self._text_in_parts(value, rule))
+            return self._remembered(
+                f"{rule.name}\0{verdict.key}",
+                value,
+                lambda: self._text_in_parts(value, rule, verdict),
+            )
         marker = tombstone(rule.name)
         if value != marker:
             self._count(rule.name, "mask")
         return marker
 
-    def _text_in_parts(self, value: str, rule: KeyRule) -> str:
+    def _text_in_parts(self, value: str, rule: KeyRule, verdict: Verdict) -> str:
         """``value`` without its literals or arguments, searched like any other text."""
         gone = self._unfit(value)
         if gone:
@@ -402,7 +409,7 @@ class Guard:
             self._count(rule.name, "mask")
             pieces += [value[position:start], instead]
             position = end
-        return self._judge_text("".join([*pieces, value[position:]]))
+        return self._judge_text("".join([*pieces, value[position:]]), verdict)
 
     def _parts(self, value: str, rule: KeyRule) -> list[tuple[int, int, str]]:
         if rule.action == "literals":
@@ -417,9 +424,11 @@ class Guard:
         rule = self.key(name).rule
         return rule is not None and rule.action in ("mask", "drop")
 
-    def _findings_in_parts(self, text: str, rule: KeyRule) -> list[Finding]:
+    def _findings_in_parts(self, text: str, rule: KeyRule, verdict: Verdict) -> list[Finding]:
         found = [Finding(rule.name, s, e, "mask") for s, e, _ in self._parts(text, rule)]
-        others = self.findings(text)
+        matcher = self.matcher()
+        data, spans = self._spans(matcher, text, verdict)
+        others = [_finding(matcher, data, span) for span in spans]
         found += [o for o in others if all(o.end <= f.start or f.end <= o.start for f in found)]
         return sorted(found, key=lambda finding: finding.start)
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from stack_composer.telemetry.model import DROPPED
 
 from .matcher import encode
+from .rules import key_rules
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,38 +46,42 @@ def explain(guard: Guard, text: str, key: str = "") -> dict[str, Any]:
     return {
         "text": None if guarded is DROPPED else guarded,
         "findings": findings,
-        **_asked(guard, text, by_key=verdict is not None and verdict.rule is not None),
+        **_asked(guard, text, by_key=_takes_all(verdict)),
     }
+
+
+def _takes_all(verdict: Any) -> bool:
+    """Whether the key alone decides: some of its rules only look for parts of the value."""
+    return (
+        verdict is not None
+        and verdict.rule is not None
+        and verdict.rule.action in ("drop", "mask", "hash")
+    )
 
 
 def _explained(guard: Guard, finding: Finding, verdict: Any) -> dict[str, Any]:
     rule = _rule_of(guard, finding, verdict)
-    own = {one.name for one in guard.policy.rules}
+    globs = {one.name: one.glob for one in guard.policy.rules}
+    decides = verdict is not None and rule is verdict.rule
     return {
         "rule": finding.rule,
         "tier": getattr(rule, "tier", "key" if rule else "guard"),
-        "origin": "yours" if finding.rule in own else "ours",
+        "origin": "yours" if finding.rule in globs else "ours",
         "start": finding.start,
         "end": finding.end,
         "action": finding.action,
         "reason": rule.reason if rule else _OURS.get(finding.rule, ""),
         "validator": getattr(rule, "validator", ""),
-        "words": _words(rule, verdict),
+        "words": (globs.get(finding.rule) or verdict.phrase) if decides else "",
     }
 
 
 def _rule_of(guard: Guard, finding: Finding, verdict: Any) -> KeyRule | TextRule | None:
-    if verdict is not None and verdict.rule is not None:
+    if verdict is not None and verdict.rule is not None and verdict.rule.name == finding.rule:
         rule: KeyRule = verdict.rule
         return rule
-    return next((rule for rule in guard.matcher().rules if rule.name == finding.rule), None)
-
-
-def _words(rule: Any, verdict: Any) -> str:
-    """What of the key decided: words, or the glob of a rule of the user's own."""
-    if rule is None or verdict is None or rule is not verdict.rule:
-        return ""
-    return str(rule.words[0]) if rule.every_type else str(verdict.phrase)
+    rules: list[KeyRule | TextRule] = [*guard.matcher().rules, *key_rules()]
+    return next((rule for rule in rules if rule.name == finding.rule), None)
 
 
 def _asked(guard: Guard, text: str, *, by_key: bool) -> dict[str, Any]:

@@ -46,7 +46,7 @@ _TEXTS: Final = (
     "name", "pattern", "key", "action", "example", "counterexample", "profile", "reason",
 )  # fmt: skip
 _FIELDS: Final = (*_TEXTS, "allow")
-_SEVERITY: Final = {"pass": 0, "hash": 1, "mask": 2, "drop": 3}
+_SEVERITY: Final = {"pass": 0, "literals": 1, "arguments": 1, "hash": 2, "mask": 3, "drop": 4}
 
 
 class RuleError(GuardError):
@@ -296,6 +296,8 @@ def _program_size(pattern: bytes) -> int:
 
 def _check_examples(rule: OwnRule, text: TextRule) -> None:
     fields = rule.fields
+    if "example" not in fields and "counterexample" not in fields:
+        return
     matcher = best_matcher([text])
     leave = Leave((), Allowed([text], [rule], ()).for_key(""))
     for field, wanted in (("example", True), ("counterexample", False)):

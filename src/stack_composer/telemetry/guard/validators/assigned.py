@@ -9,6 +9,7 @@ that hands out keys makes a weak word strong, and no word at all weak.
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 from .services import COMMON, SERVICES
 from .shapes import (
@@ -27,7 +28,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
-_BEFORE_BYTES_MAX: Final = 56
+_BEFORE_BYTES_MAX: Final = 48
 _VALUE_BYTES_MAX: Final = 512
 _NAME_WORDS_MAX: Final = 3  # "the odds api"
 
@@ -49,13 +50,28 @@ def password(data: bytes, start: int, end: int) -> bool:
     lowered = value.lower().rstrip(b".:!?")
     if len(value) < 4 or lowered in NOTHING or is_placeholder(value):
         return False
-    if not _DESCRIPTIONS.isdisjoint(_words_after(words_before(data, start), _PASSWORD_STEMS)):
+    if _is_description(words_before(data, start), _PASSWORD_STEMS):
         return False
-    if data[start - 1 : start] in _QUOTES and start:
-        if b" " in value or _LOOKUP.match(value):
-            return False
-        # In <add key="Password" value="..."/> no field is named, however it reads.
-        return data[max(0, start - 7) : start - 1] == b"value=" or not _is_label(value)
+    if _is_quoted(data, start):
+        return _is_quoted_password(data, start, value)
+    return _is_bare_password(data, start, end)
+
+
+def _is_quoted(data: bytes, start: int) -> bool:
+    return start > 0 and data[start - 1 : start] in _QUOTES
+
+
+def _is_quoted_password(data: bytes, start: int, value: bytes) -> bool:
+    if b" " in value or _LOOKUP.match(value):
+        return False
+    # In <add key="Password" value="..."/> no field is named, however it reads.
+    return data[max(0, start - 7) : start - 1] == b"value=" or not _is_label(value)
+
+
+def _is_bare_password(data: bytes, start: int, end: int) -> bool:
+    value = data[start:end]
+    if data[max(0, start - 1) : start] == b">" and data[end : end + 2] == b"</":
+        return not _is_label(value)
     # Without quotes the next argument follows a comma: "connect(password, host=h)".
     if is_reference(value) or data[max(0, start - 8) : start].rstrip().endswith(b","):
         return False
@@ -95,22 +111,44 @@ def _is_word(value: bytes) -> bool:
 
 
 _SETTING: Final = re.compile(
-    rb"(?:^|\n|\\n)[ \t]{0,8}(?:# ?|// ?|; ?)?(?:export |set |ENV |- |-e )?"
-    rb"[\"']?[A-Za-z0-9_.-]{1,48}[\"']? ?(?:=|: ?)$"
+    rb"(?:(?:^|\n|\\n)[ \t]{0,8}(?:# ?|// ?|; ?)?(?:export |set |ENV |ARG |- |-e )?"
+    rb"[\"']?[A-Za-z0-9_.-]{1,48}[\"']? ?(?:=|: ?)|[;\"'] ?[A-Za-z0-9_.-]{1,48}=)$"
 )
 _NO_PLAIN_WORD: Final = re.compile(rb"[a-z][A-Z]|[._:/]|^[A-Z_]+$|(?i:pass)")
 
 
 def _is_setting(data: bytes, start: int, end: int) -> bool:
     """A plain word that ends a line of settings: ``DB_PASSWORD=whiteduke``."""
-    return (
-        data[end : end + 1] in _LINE_ENDS
-        and _NO_PLAIN_WORD.search(data, start, end) is None
-        and _SETTING.search(data[max(0, start - _BEFORE_BYTES_MAX) : start]) is not None
-    )
+    if _NO_PLAIN_WORD.search(data, start, end) is not None:
+        return False
+    sign = _SETTING.search(data[max(0, start - _BEFORE_BYTES_MAX) : start])
+    if sign is None:
+        return False
+    # After a colon further words make a sentence: "Password: must be long".
+    if sign[0].endswith(b"="):
+        return data[end : end + 1] in _LINE_ENDS
+    return data[end : end + _AFTER_BYTES_MAX].lstrip(b" \t")[:1] in _COLON_ENDS
 
 
-_LINE_ENDS: Final = frozenset((b"", b"\n", b"\r", b" ", b"\\", b"\0"))
+_AFTER_BYTES_MAX: Final = 8
+_COLON_ENDS: Final = frozenset((b"", b"\n", b"\r", b"#", b"\\", b"\0"))
+_LINE_ENDS: Final = _COLON_ENDS | {b" ", b";", b'"', b"'"}
+
+
+def password_nearby(data: bytes, start: int, end: int) -> bool:
+    """After the word alone: letters, digits and either capitals or signs, as passwords have."""
+    value = data[start:end].rstrip(b".,:;!?")
+    if len(value) < 6 or not has_digit(value) or is_placeholder(value) or is_reference(value):
+        return False
+    if _NAME_OR_TIME.match(value):
+        return False
+    mixed = value.lower() != value and value.upper() != value
+    return mixed or not value.isalnum()
+
+
+_NAME_OR_TIME: Final = re.compile(
+    rb"^(?:[A-Za-z]+[0-9]{0,3}|[0-9:./T+Z-]+|[A-Za-z0-9]+(?:[_./:-][A-Za-z0-9]+)+)$|[=(\[]"
+)
 
 
 def setting(data: bytes, start: int, end: int) -> bool:
@@ -120,9 +158,16 @@ def setting(data: bytes, start: int, end: int) -> bool:
         return False
     if value.lower() in NOTHING or _LOOKUP.match(value) or b"://" in value:
         return False
+    if _is_description(words_before(data, start), _STEMS):
+        return False
     if _PASSWORD_KEY.search(data[max(0, start - _BEFORE_BYTES_MAX) : start]):
         return not _is_word(value) or _is_setting(data, start, end)
-    return is_sign_rich(value)
+    return is_sign_rich(value) or _is_phrase(value)
+
+
+def _is_phrase(value: bytes) -> bool:
+    """Words without a sign between them, in one case: no name is written like that."""
+    return len(value) >= 16 and value.isalpha() and (value.islower() or value.isupper())
 
 
 _CODE_ENDS: Final = frozenset((b",", b";", b"{", b"(", b"[", b"\\", b"|"))
@@ -138,15 +183,16 @@ _PASSWORD_KEY: Final = re.compile(
 def secret(data: bytes, start: int, end: int) -> bool:
     """What is assigned to a token or key, if it looks made by a machine."""
     value = data[start : min(end, start + _VALUE_BYTES_MAX)].rstrip(b".:!?-_")
-    quoted = start > 0 and data[start - 1 : start] in _QUOTES
-    if len(value) < 8 or _is_plain(value, quoted=quoted):
+    quoted = _is_quoted(data, start)
+    phrase = quoted and (_is_phrase(value) or is_sign_rich(value))
+    if len(value) < 8 or (not phrase and _is_plain(value, quoted=quoted)):
         return False
     before = words_before(data, start)
-    strength = _strength(before)
-    if not _DESCRIPTIONS.isdisjoint(_words_after(before, _SECRET_STEMS)):
+    if _is_description(before, _SECRET_STEMS):
         return False
-    if quoted and strength == _STRONG and is_sign_rich(value):
-        return True
+    strength = _strength(before)
+    if phrase:
+        return strength == _STRONG
     if strength == _STRONG or (strength == _WEAK and _near_service(before)):
         return is_made(value, 8) or is_random(value, 3.0)
     return strength == _WEAK and is_made(value, 8) and is_random(value, 3.0)
@@ -159,7 +205,7 @@ def secret_nearby(data: bytes, start: int, end: int) -> bool:
         return False
     before = words_before(data, start)
     strength = _strength(before)
-    if strength == _NONE or not _DESCRIPTIONS.isdisjoint(_words_after(before, _SECRET_STEMS)):
+    if strength == _NONE or _is_description(before, _SECRET_STEMS):
         return False
     if _near_service(before):
         return is_made(value, 12)
@@ -170,10 +216,11 @@ def secret_nearby(data: bytes, start: int, end: int) -> bool:
 
 def service_key(data: bytes, start: int, end: int) -> bool:
     """A long value right after the name of a service, with no other word between."""
-    value = data[start:end]
-    if _is_plain(value) or not is_made(value, 16):
+    before = words_before(data, start)[-_NAME_WORDS_MAX:]
+    if not before or before[-1] in _DESCRIPTIONS or not is_service(before, _TELLING):
         return False
-    return is_service(words_before(data, start)[-_NAME_WORDS_MAX:], _TELLING)
+    value = data[start:end]
+    return is_made(value, 16) and not _is_plain(value)
 
 
 def _is_plain(value: bytes, *, quoted: bool = False) -> bool:
@@ -186,34 +233,38 @@ def _is_plain(value: bytes, *, quoted: bool = False) -> bool:
     # be a token of three parts.
     if not is_reference(value):
         return False
-    if quoted and is_sign_rich(value):
-        return False
     return not is_made(value, 16) if quoted or _DOTTED.match(value) else True
 
 
 _DOTTED: Final = re.compile(rb"^\$?[A-Za-z0-9_.-]+$")
-_PASSWORD_STEMS: Final = ("pass", "pwd", "pw", "pswd", "kennwort", "contrasena", "senha")
-_SECRET_STEMS: Final = ("token", "secret", "key", "credential", "access", "private", "auth")
+_PASSWORD_STEMS: Final = words(
+    "password passwd passphrase passcode passwort pass pswd pwd pw kennwort contrasena senha"
+)
+_SECRET_STEMS: Final = words("token secret key credential access private auth")
+_STEMS: Final = _PASSWORD_STEMS + _SECRET_STEMS
 # After the word for a credential, these say that something about it follows.
 _DESCRIPTIONS: Final = frozenset(
     words(
-        "age algorithm attempts bytes changed class count digest enabled encoder error exists "
-        "expired expires expiry field file filename fingerprint form format hash hint id ids "
-        "index input izer label length less limit manager max message min mode name names page "
-        "path policy prompt provider ref reset required rule sha1 sha256 size source status "
-        "store strength type types uri url usage valid version"
+        "age algorithm attempts bytes changed class count digest domain email enabled encoder "
+        "error exists expired expires expiry field file filename fingerprint form format hash "
+        "hint id ids index input izer label length less limit manager max message min mode name "
+        "names page path policy project prompt provider ref reset required rule sha1 sha256 size "
+        "source status store strength type types uri url usage user username valid version"
     )
 )
 
 
-def _words_after(before: list[str], stems: tuple[str, ...]) -> list[str]:
-    """The words between the last word for a credential and the value, and its own end."""
+def _is_description(before: list[str], stems: tuple[str, ...]) -> bool:
+    """Whether the last word for a credential, or one after it, says that it is none itself."""
+    if before[-1:] == ["is"]:
+        return False  # prose: "the password for the user x is"
     for at in range(len(before) - 1, -1, -1):
         word = before[at]
         for stem in stems:
             if stem in word:
-                return [word[word.rfind(stem) + len(stem) :], *before[at + 1 :]]
-    return []
+                rest = word[word.rfind(stem) + len(stem) :]
+                return rest in _DESCRIPTIONS or not _DESCRIPTIONS.isdisjoint(before[at + 1 :])
+    return False
 
 
 _TELLING: Final = SERVICES - COMMON
@@ -237,14 +288,15 @@ def words_before(data: bytes, start: int) -> list[str]:
 
 
 def is_service(before: list[str], services: frozenset[str]) -> bool:
-    """Whether some words in a row are the name of a service."""
-    for first in range(len(before)):
-        name = ""
-        for word in before[first : first + _NAME_WORDS_MAX]:
-            name += word
-            if name in services:
-                return True
-    return False
+    """Whether a word, or two or three in a row, are the name of a service."""
+    if not services.isdisjoint(before):
+        return True
+    pairs = [one + two for one, two in pairwise(before)]
+    if not services.isdisjoint(pairs):
+        return True
+    return not services.isdisjoint(
+        pair + three for pair, three in zip(pairs, before[2:], strict=False)
+    )
 
 
 _NONE, _WEAK, _STRONG = range(3)

@@ -26,25 +26,23 @@ if TYPE_CHECKING:
 
 SURE: Final = True
 ALONE: Final = False
+_SEPARATORS: Final = b" -+./:()[]"
 _LAYOUT: Final = bytes(
-    57 if 48 <= byte <= 57 else 65 if chr(byte).isalpha() and byte < 128 else byte if byte == 47
-    else 45
+    57 if 48 <= byte <= 57 else 65 if chr(byte).isalpha() and byte < 128 else 47 if byte == 47
+    else 45 if byte in _SEPARATORS else 0
     for byte in range(256)
 )  # fmt: skip
-_SEPARATORS: Final = b" -./:()"
 
 
 def number(data: bytes, start: int, end: int) -> bool:
     """A number of a known layout whose checks hold, and alone if it is a weak one."""
     value = data[start:end]
+    text = value.translate(None, _SEPARATORS).upper().decode("ascii", "replace")
+    shape = SHAPES.get(len(text))
+    if shape is not None and shape.match(text) and _one_case(value):
+        return True
     forms = FORMS.get(value.translate(_LAYOUT))
-    text = ""
-    if forms is not None or len(value) in SHAPES:
-        text = value.translate(None, _SEPARATORS).upper().decode("ascii", "replace")
-    if forms is None:
-        pattern = SHAPES.get(len(value))
-        return pattern is not None and pattern.match(text) is not None and _one_case(value)
-    if _is_fraction(data, end, value):
+    if forms is None or _is_fraction(data, end, value):
         return False
     if value.isdigit() and _is_clock(text):
         return False
@@ -93,7 +91,9 @@ def _is_clock(text: str) -> bool:
         and "0978307200" <= text[: length - _EPOCH[length]].zfill(10) < "2082758400"
     ):
         return True
-    return length in (12, 14) and text[:2] in ("19", "20") and _is_day(text[4:6], text[6:8])
+    if length not in (12, 14) or text[:2] != "20" or not _is_day(text[4:6], text[6:8]):
+        return False
+    return text[8:10] < "24" and text[10:12] < "60"
 
 
 _EPOCH: Final = {10: 0, 13: 3, 16: 6, 19: 9}
@@ -108,7 +108,7 @@ def _is_day(month: str, day: str) -> bool:
 
 def _near_year(year: str, early: bool) -> bool:  # noqa: FBT001
     """A year of two digits in which somebody alive was born."""
-    return year >= "20" if early else year <= "35"
+    return year >= "30" if early else year <= "35"
 
 
 def _weighted(text: str, weights: Sequence[int]) -> int:
@@ -266,17 +266,25 @@ def no_fnr(text: str) -> bool:
     """Norway: a date and two check digits."""
     first = zero(11, "3,7,6,1,8,9,4,5,2,1")
     second = zero(11, "5,4,3,2,7,6,5,4,3,2,1")
-    return _DDMMYY_40(text) and first(text) and second(text)
+    month = int(text[2:4])
+    real = text[:2] + f"{month - 80 if month > 80 else month:02}"  # raised by 80 in tests
+    return _DDMMYY_40(real) and first(text) and second(text)
 
 
 _DDMMYY_40: Final = ddmmyy(more=40)
 
 
 def be_nn(text: str) -> bool:
-    """Belgium: a date and the complement modulo 97, a 2 in front from the year 2000 on."""
+    """Belgium: a date and the complement modulo 97, a 2 in front from the year 2000 on.
+
+    Months are raised by 20 or 40 for who is not registered there.
+    """
     check = int(text[9:])
-    days = _is_day(text[2:4], text[4:6])
+    days = _BIS_DATE(text)
     return days and any(97 - int(front + text[:9]) % 97 == check for front in ("", "2"))
+
+
+_BIS_DATE: Final = yymmdd(months=(0, 20, 40))
 
 
 def ee_lt(text: str) -> bool:
@@ -312,17 +320,93 @@ def ru_snils(text: str) -> bool:
 
 
 def kr_rrn(text: str) -> bool:
-    """Korea: a date and one of two check digits, of citizens and of foreigners."""
+    """Korea: a date and a check digit, greater by 2 for foreigners."""
     rest = 11 - _weighted(text, (2, 3, 4, 5, 6, 7, 8, 9, 2, 3, 4, 5)) % 11
-    return _YYMMDD(text) and text[6] in "12345678" and int(text[12]) in (rest % 10, (rest + 2) % 10)
+    return _YYMMDD(text) and int(text[12]) == (rest + 2 * (text[6] in "5678")) % 10
 
 
 _YYMMDD: Final = yymmdd()
 
 
+def _se_date(text: str) -> bool:
+    """A day of birth, raised by 60 for who is not registered there."""
+    day = int(text[4:6])
+    return _is_day(text[2:4], f"{day - 60 if day > 60 else day:02}")
+
+
 def se_long(text: str) -> bool:
     """Sweden, with the century: a date and Luhn's check digit."""
-    return text[:2] in ("19", "20") and _YYMMDD(text[2:]) and luhn(text[2:])
+    return text[:2] in ("19", "20") and _se_date(text[2:]) and luhn(text[2:])
+
+
+def at_vnr(text: str) -> bool:
+    """Austria: the check digit stands fourth, before the date."""
+    total = _weighted(text, (3, 7, 9, 0, 5, 8, 4, 2, 1, 6))
+    return text[0] != "0" and total % 11 == int(text[3]) and _is_day(text[6:8], text[4:6])
+
+
+def is_kennitala(text: str) -> bool:
+    """Iceland: a date, the check digit ninth, the century last."""
+    total = _weighted(text, (3, 2, 7, 6, 5, 4, 3, 2, 1))
+    return text[9] in "089" and _DDMMYY(text) and total % 11 == 0
+
+
+def bg_egn(text: str) -> bool:
+    """Bulgaria: a date whose month tells the century, and modulo 11 and 10."""
+    month = int(text[2:4])
+    early = month <= 12
+    day = _is_day(f"{month if early else month - (20 if month <= 32 else 40):02}", text[4:6])
+    total = _weighted(text, (2, 4, 8, 5, 10, 9, 7, 3, 6)) % 11 % 10
+    return day and (20 < month <= 32 or _near_year(text[:2], early)) and total == int(text[9])
+
+
+def cz_rc(text: str) -> bool:
+    """Czechia and Slovakia: a date, women's months raised by 50, and modulo 11."""
+    return _RC_DATE(text) and int(text) % 11 == 0 and (text[:2] >= "54" or text[:2] <= "35")
+
+
+def gr_amka(text: str) -> bool:
+    """Greece: a date and Luhn's check digit."""
+    return _DDMMYY(text) and luhn(text)
+
+
+def ro_cnp(text: str) -> bool:
+    """Romania: sex and century, a date, a county, and modulo 11, 10 counting as 1."""
+    total = _weighted(text, (2, 7, 9, 1, 4, 6, 3, 5, 8, 2, 7, 9)) % 11
+    check = "01234567891"[total]
+    return text[0] != "0" and _is_day(text[3:5], text[5:7]) and check == text[12]
+
+
+def fr_spi(text: str) -> bool:
+    """France, taxes of persons: modulo 511."""
+    return text[0] in "0123" and int(text[:10]) % 511 == int(text[10:])
+
+
+def id_nik(text: str) -> bool:
+    """Indonesia: a region, a date (women's days raised by 40), one of the first of its day."""
+    return "11" <= text[:2] <= "96" and _NIK_DATE(text) and text[12:14] == "00"
+
+
+def id_npwp(text: str) -> bool:
+    """Indonesia, taxes: Luhn's check digit over the first nine."""
+    return luhn(text[:9]) and text[:9] != "000000000"
+
+
+def au_medicare(text: str) -> bool:
+    """Australia, health insurance: modulo 10, the ninth digit."""
+    total = _weighted(text, (1, 3, 7, 9, 1, 3, 7, 9))
+    return text[0] in "23456" and total % 10 == int(text[8])
+
+
+def no_isbn(text: str) -> bool:
+    """A number that cannot be a book's."""
+    total = _weighted(text[:9], (10, 9, 8, 7, 6, 5, 4, 3, 2))
+    return text[9] != "X" or (total + 10) % 11 != 0
+
+
+def no_hash(text: str) -> bool:
+    """A letter among the digits that hexadecimal numbers have not."""
+    return len(text.strip("0123456789ABCDEF")) > 0
 
 
 def za_id(text: str) -> bool:
@@ -337,6 +421,9 @@ def siret(text: str) -> bool:
 
 def fr_nir(text: str) -> bool:
     """France, persons: sex, year, month, and the complement modulo 97."""
+    text = text.replace("2A", "19").replace("2B", "18")  # Corsica
+    if not text.isdigit():
+        return False
     month = int(text[3:5])
     born = month <= 12 or 20 <= month <= 42 or month >= 50
     return text[0] in "12" and born and 97 - int(text[:13]) % 97 == int(text[13:])
@@ -366,8 +453,11 @@ def es_dni(text: str) -> bool:
 
 
 def ie_pps(text: str) -> bool:
-    """Ireland: a letter modulo 23."""
-    return "WABCDEFGHIJKLMNOPQRSTUV"[_weighted(text[:7], (8, 7, 6, 5, 4, 3, 2)) % 23] == text[7]
+    """Ireland: a letter modulo 23; a second letter counts nine times its place."""
+    total = _weighted(text[:7], (8, 7, 6, 5, 4, 3, 2)) + (
+        9 * (ord(text[8]) - 64) if text[8:] else 0
+    )
+    return "WABCDEFGHIJKLMNOPQRSTUV"[total % 23] == text[7] or text[8:] in ("W", "T", "X")
 
 
 def es_cif(text: str) -> bool:
@@ -435,8 +525,9 @@ def it_vat(text: str) -> bool:
 
 
 def cuit(text: str) -> bool:
-    """Argentina: the kind of person, and modulo 11."""
-    return text[:2] in ("20", "23", "27", "30") and _CUIT(text)
+    """Argentina: the kind of person, a number that was given out, and modulo 11."""
+    people = text[:2] in ("20", "23", "24", "27") and "03" <= text[2:4] <= "59"
+    return (people or (text[:2] in ("30", "33", "34") and text[2] in "567")) and _CUIT(text)
 
 
 _CUIT: Final = zero(11, "5,4,3,2,7,6,5,4,3,2,1")
@@ -475,7 +566,7 @@ _NINO: Final = shaped("(?!BG|GB|NK|KN|TN|NT|ZZ)[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-
 _ITIN: Final = shaped("9[0-9]{2}(?:5[0-9]|6[0-5]|7[0-9]|8[0-8]|9[0-24-9])")
 _PROVINCE: Final = shaped("0[1-9]|[1-7][0-9]|8[01]")
 _POSTCODE: Final = shaped("[A-PR-UWYZ][A-HK-Y]?[0-9][0-9A-Z]?[0-9][ABD-HJLNP-UW-Z]{2}$|GIR0AA")
-_SE_SHORT: Final = any_of(ddmmyy(), yymmdd(), shaped("[0-9]{2}[2-9]"))
+_SE_SHORT: Final = any_of(ddmmyy(), _se_date, shaped("[0-9]{2}[2-9]"))
 _JMBG: Final = last(11, "7,6,5,4,3,2,7,6,5,4,3,2", complement=True)
 _EG_REGION: Final = shaped("[23][0-9]{6}(?:0[1-4]|1[1-9]|2[1-9]|3[1-5]|88)")
 _RC_DATE: Final = yymmdd(months=(0, 20, 50, 70))
@@ -495,6 +586,29 @@ def _layouts(text: str) -> list[bytes]:
         ).encode()
         for name in words(text)
     ]
+
+
+_IMEI: Final = shaped("35|86|01|49|45|99|52|53")
+_EC_PROVINCE: Final = shaped("0[1-9]|1[0-9]|2[0-4]|30")
+_NIK_DATE: Final = ddmmyy(6, more=40)
+_GROUPED: Final = (
+    "D1-D4-D4 D1-D3-D6 D1-D3-D3 D1-D2-D5-D1 D4-D6-D3-D1 D4-D4-D5 D4-D5-D4 D3-D6-D4A1 D3-D3-D3-D1 "
+    "D1-D3-D3-D1 D2-D3-D3-D1 D3-D5-D2-D1 D4-D3-D3-A2 D3-D7-D2 D4-D2-D3 D5-D5 D3-D6-D1 D2-D9-D1 "
+    "D2-D7-D1 D1-D2-D1-D3-D5-D1 D1-D4-D4-D4 D2-D2-D2-D4-D1 D6-D4-D2-D1 D6-D4-D3 D4-D4-D4-D4 "
+    "D2-D2-D6 D3-D4-D3 D2-D4-D7-D2 D2-D4-D7-D3 D4-D2-D5 D3/D3/D4 D1/D6/D1 D2-D3/D4 D3/D3/D4-D1 "
+    "D8-D1-A2D1 D8D1A2D1 D9A2D1 D9A2D4 D5-D4 D3-D3-D3A2D4"
+)
+"""How countries write numbers whose check digit is missing or weak."""
+
+
+def dashed(text: str) -> bool:
+    """Seven characters, or fewer with a check digit modulo 11: years are written so too."""
+    return len(text) >= 7 or _gt_nit(text)
+
+
+def _gt_nit(text: str) -> bool:
+    rest = -_weighted(text[-2::-1], (2, 3, 4, 5, 6, 7)) % 11
+    return text[:-1].isdigit() and "0123456789K"[rest] == text[-1]
 
 
 _KFZ: Final = " ".join(
@@ -521,17 +635,19 @@ _ROWS: Final[tuple[tuple[bool, str, Test], ...]] = (
     (SURE, "D3-D6 D3-D2-D4", _ITIN),
     (ALONE, "D2-D7", shaped("[0-9]{2}")),
     (SURE, "D3-D3-D4", zero(11, "10,9,8,7,6,5,4,3,2,1")),
-    (SURE, "D10", both(_YYMMDD, luhn)),
-    (SURE, "D10", both(ddmmyy(), zero(11, "4,3,2,7,6,5,4,3,2,1"))),
-    (SURE, "D10", both(ddmmyy(4), last(11, "3,7,9,0,5,8,4,2,1,6"))),
+    (SURE, "D10", any_of(both(_se_date, luhn), at_vnr, is_kennitala, bg_egn, cz_rc)),
+    (SURE, "D10", both(_DDMMYY, zero(11, "4,3,2,7,6,5,4,3,2,1"))),
+    (SURE, "D4-D6", at_vnr),
+    (ALONE, "D6-D3-D1 D4-D3-D3", accept),
     (SURE, "D6-D4", both(_SE_SHORT, any_of(luhn, _DDMMYY))),
     (SURE, "D6-D4", fi_hetu),
     (SURE, "D6/D4", both(_RC_DATE, zero(11, "1,10,1,10,1,10,1,10,1,10"))),
     (SURE, "D3-D2-D5", last(10, "1,3,7,1,3,7,1,3,5")),
-    (SURE, "D4-D5-D1", shaped("[2-6]")),
+    (SURE, "D4-D5-D1", au_medicare),
     (SURE, "D4-D3-D3", npi),
     (SURE, "D3-D3-D2-D2 D3-D2-D2-D3", zero(11, "6,5,7,2,3,4,5,6,7,-1")),
-    (SURE, "D11", any_of(tr_tckn, de_idnr, pl_pesel, no_fnr, be_nn, ee_lt, br_cpf, it_vat, cuit)),
+    (SURE, "D11", any_of(tr_tckn, de_idnr, pl_pesel, no_fnr, be_nn)),
+    (SURE, "D11", any_of(ee_lt, br_cpf, it_vat, gr_amka, cuit)),
     (SURE, "D2-D3-D3-D3", any_of(au_abn, de_idnr)),
     (SURE, "D2-D2-D2-D3-D2", be_nn),
     (SURE, "D6-D5", any_of(no_fnr, ddmmyy())),
@@ -550,26 +666,43 @@ _ROWS: Final[tuple[tuple[bool, str, Test], ...]] = (
     (SURE, "D13", any_of(kr_rrn, za_id)),
     (SURE, "D13", both(shaped("756"), last(10, "1,3,1,3,1,3,1,3,1,3,1,3", complement=True))),
     (SURE, "D13", both(_DDMMYY, shaped("[0-9]{4}[90]"), _JMBG)),
-    (SURE, "D13", both(yymmdd(1), shaped("[1-8]"), last(11, "2,7,9,1,4,6,3,5,8,2,7,9"))),
+    (SURE, "D13 D2-D2-D3-D3-D3", any_of(ro_cnp, fr_spi)),
+    (SURE, "D13 D10-D3", both(_EC_PROVINCE, shaped("[0-9]{10}001"))),
+    (SURE, "D11", both(shaped("402|0"), luhn)),
+    (SURE, "D12 D2-D6-D3-D1", shaped("(?:0[1-9]|1[0-9]|2[01])[0-9]{6}001")),
+    (SURE, "D16", id_nik),
+    (SURE, "D15", both(shaped("0"), id_npwp)),
+    (SURE, "D15", both(_IMEI, luhn)),
+    (SURE, "D2-D6-D6-D1 D2-D6-D6-D2 D2-D6-D6 D8-D6 D8-D6-D1", _IMEI),
+    (SURE, "D2-D3-D3-D1-D3-D3", id_npwp),
+    (ALONE, _GROUPED, accept),
+    (ALONE, "D6-D1 D7-D1 D8-D1 D9-D1 D4-D1 D5-D1 D6-A1 D5-A1", dashed),
     (SURE, "D3-D4-D4-D2", shaped("756")),
-    (SURE, "D6-D7", both(yymmdd(), shaped("[0-9]{6}[1-8]"))),
+    (SURE, "D6-D7", _YYMMDD),
     (SURE, "D1-D4-D5-D2-D1", shaped("[1-8]")),
     (SURE, "D5-D7-D1", shaped("[1-7]")),
     (SURE, "D14 D2-D3-D3/D4-D2", br_cnpj),
     (SURE, "D14 D3-D3-D3-D5", siret),
     (SURE, "D14", both(yymmdd(1), _EG_REGION)),
     (SURE, "D15 D3-D4-D7-D1", both(shaped("784"), luhn)),
-    (SURE, "D15 D1-D2-D2-D2-D3-D3-D2", fr_nir),
+    (SURE, "D15 D1-D2-D2-D2-D3-D3-D2 D6A1D8 D1-D2-D2-D1A1-D3-D3-D2", fr_nir),
     (SURE, "D18 D17A1", cn_id),
-    (SURE, "D2-D3-D3-D1 D2-D3-D3-A1 D8-A1", cl_rut),
-    (ALONE, "D8-D1 D7-D1", cl_rut),
+    (SURE, "D2-D3-D3-D1 D2-D3-D3-A1 D8-A1 D7-A1", cl_rut),
     (ALONE, "D3/D3/D5 D2/D3/D5 D3/D4/D4 D2/D4/D4 D2/D3/D4 D5/D5", accept),
     # letters and digits
     (SURE, "D8A1 D7A1 D8-A1 D7-A1 A1D7A1 A1D7-A1 A1-D7-A1", es_dni),
     (SURE, "D7A1 D7A2", ie_pps),
     (SURE, "A1D8 A1-D8", es_cif),
     (SURE, "A1D7A1", sg_nric),
-    (ALONE, "A1D7A1 D8A1 D9A1", accept),
+    (ALONE, "A1D7A1 D8A1", accept),
+    (ALONE, "D9A1", no_isbn),
+    (SURE, "D2-A1-D5 D2A1-D5 D2-A1-D3-D2", accept),
+    (SURE, "D2A1D5", no_hash),
+    (SURE, "A1D6-D1- A2D6-D1- A1D6-A1- A2D6-A1-", accept),
+    (ALONE, "A1D6A1 A1-D6-A1 A1D8A1 A1-D8 A1-D7 A1-D6 A2-D6 A2-D8-D1 A1-D8-D1 A3-D9-D1", accept),
+    (SURE, "A1D10", shaped("[PCGQV]00")),
+    (SURE, "A1D12A1 A1D13", ddmmyy(1)),
+    (ALONE, "A4D8 A4-D4-D4 A4D5A1 A2D13 A6D8A1D3 A2D5 A1D10 A1D5A1 A1D6", accept),
     (SURE, "A1D2A2D4A1", shaped("[TSR]")),
     (SURE, "D6A1D3A1 D6A1D4 D6-D3A1", fi_hetu),
     (SURE, "D8A1D3 D2-D6-A1-D3", de_rvnr),
@@ -587,7 +720,7 @@ _ROWS: Final[tuple[tuple[bool, str, Test], ...]] = (
     (ALONE, "A2D2A2D4 A2D2A1D4 A2D1A3D4", accept),
     (SURE, "A1D3A1D4", shaped("[MSRODG]")),
     (SURE, "A5D4A1 A6D2A1D2A1D3A1", accept),
-    (SURE, "A2D6A1 A2-D2-D2-D2-A1 A2-D6-A1 A2-D6A1 A2D6-A1", _NINO),
+    (SURE, "A2D6A1 A2-D2-D2-D2-A1 A2-D6-A1 A2-D6A1 A2D6-A1 A2-D3-D3-A1 A2-D3-D3A1", _NINO),
     (SURE, "A1D1-D1A2 A2D1-D1A2 A1D2-D1A2 A2D2-D1A2 A1D1A1-D1A2 A2D1A1-D1A2 A3-D1A2", _POSTCODE),
     (ALONE, "A1D2A2 A2D2A2 A1D3A2 A2D3A2 A1D1A1D1A2 A2D1A1D1A2 A3D1A2", _POSTCODE),
     (ALONE, "A2D2-A3 A2D2A3 A1D1-A3 A1D2-A3 A1D3-A3 A1D3A3 A3-D1A1 A3-D2A1 A3-D3A1 A3D3A1", accept),
@@ -623,9 +756,13 @@ SHAPES: Final = {
     ),
     15: re.compile("(?:0[1-9]|[12][0-9]|3[0-8])[A-Z]{5}[0-9]{4}[A-Z][0-9A-Z][A-Z][0-9A-Z]$"),
     16: re.compile(
-        "[A-Z]{1,5}9{0,4}[0-9][0156][0-9][0-3][0-9]{2}[A-Z9]{2}[0-9A-Z][A-Z]{2}$"
+        "[A-Z]{1,5}9{0,4}[0-9][0156][0-9][0-3][0-9]{2}[A-Z9]{2}[0-9A-Z]{3}$"
         "|[A-Z]{6}[0-9LMNP-V]{2}[ABCDEHLMPRST][0-9LMNP-V]{2}[A-Z][0-9LMNP-V]{3}[A-Z]$"
     ),
-    18: re.compile("[A-Z]{4}[0-9]{2}(?:0[1-9]|1[0-2])[0-3][0-9][HMX][A-Z]{5}[0-9A-Z][0-9]$"),
+    18: re.compile(
+        "[A-Z]{1,5}9{0,4}[0-9][0156][0-9][0-3][0-9]{2}[A-Z9]{2}[0-9A-Z]{3}[0-9]{2}$"
+        "|9[1-3][0-9]{6}[0-9A-HJ-NPQRTUWXY]{9}[A-HJ-NPQRTUWXY]$"
+        "|[A-Z]{4}[0-9]{2}(?:0[1-9]|1[0-2])[0-3][0-9][HMX][A-Z]{5}[0-9A-Z][0-9]$"
+    ),
 }
 """By the number of characters, where letters and digits change places."""

@@ -75,7 +75,7 @@ _IBAN_CHARS: Final = dict(
 
 def iban(data: bytes, start: int, end: int) -> bool:
     """The country's length, and the check digits modulo 97 (ISO 13616)."""
-    account = re.sub(rb"[ -]", b"", data[start:end]).decode("ascii", "replace")
+    account = re.sub(rb"[ .-]", b"", data[start:end]).decode("ascii", "replace")
     if str(len(account)) != _IBAN_CHARS.get(account[:2]):
         return False
     turned = account[4:] + account[:4]
@@ -159,7 +159,7 @@ def phone(data: bytes, start: int, end: int) -> bool:
     value = data[start:end]
     if _amid_digits(data, start, end) and not value.startswith(b"+"):
         return False
-    least = 8 if value.startswith(b"+") else 10
+    least = 7 if value.startswith(b"+") else 10
     return least <= len(digits_of(value)) <= 15
 
 
@@ -178,10 +178,15 @@ def national_phone(data: bytes, start: int, end: int) -> bool:
     return 9 <= digits <= 12 and not _DATE.match(value) and not _amid_digits(data, start, end)
 
 
+def phone_abroad(data: bytes, start: int, end: int) -> bool:
+    """Twelve digits or thirteen, which countries of two or three digits have."""
+    return len(digits_of(data[start:end])) in (12, 13) and not _amid_digits(data, start, end)
+
+
 def _amid_digits(data: bytes, start: int, end: int) -> bool:
     """Whether more digits stand around: groups of a longer number, a fraction, a time."""
     before, after = data[max(0, start - 2) : start], data[end : end + 2]
-    if before[:1].isdigit() and before[1:] in (b" ", b"-", b"."):
+    if before[:1].isdigit() and before[1:] in (b" ", b"-", b".", b",", b":"):
         return True
     return after[:1] in (b".", b":", b",", b" ") and after[1:].isdigit()
 

@@ -62,7 +62,7 @@ def is_placeholder(value: bytes) -> bool:
     if value.isalnum():
         return False
     if not _TEMPLATE_SIGNS.isdisjoint(value) and _TEMPLATE.search(value):
-        return True
+        return not is_sign_rich(value)
     return any(sign in lowered for sign in _PLACEHOLDER_SIGNS)
 
 

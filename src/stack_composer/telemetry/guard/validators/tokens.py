@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import re
 
-from .shapes import decode_base64, entropy, has_digit, has_letter, is_random, words
+from .shapes import (
+    decode_base64,
+    entropy,
+    has_digit,
+    has_letter,
+    is_random,
+    is_reference,
+    words,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,8 +35,12 @@ def token(data: bytes, start: int, end: int) -> bool:
     """What follows a telling prefix, unless it is made of words or a filler."""
     value = data[start:end]
     tail = value[4:]
-    made = has_digit(tail) or len(_CAPITAL.findall(tail)) * 6 >= len(tail)
-    return made and not _is_filler(value)
+    return (has_digit(tail) or _is_scattered(tail)) and not _is_filler(value)
+
+
+def _is_scattered(value: bytes) -> bool:
+    """Whether capitals stand closer together than words are long."""
+    return len(_CAPITAL.findall(value)) * 6 >= len(value)
 
 
 def made(data: bytes, start: int, end: int) -> bool:
@@ -36,8 +48,8 @@ def made(data: bytes, start: int, end: int) -> bool:
     value = data[start:end]
     tail = value[4:]
     digits = len(tail) - len(tail.translate(None, b"0123456789"))
-    mixed = has_letter(tail) and (digits >= 4 or is_random(tail, 3.0))
-    return mixed and not _is_filler(value)
+    mixed = digits >= 4 or is_random(tail, 3.0) or (len(tail) >= 32 and _is_scattered(tail))
+    return mixed and has_letter(tail) and not _is_filler(value)
 
 
 def no_filler(data: bytes, start: int, end: int) -> bool:
@@ -103,6 +115,20 @@ def okta(data: bytes, start: int, end: int) -> bool:
     """Forty characters of base64url, capitals and small letters, after two zeros."""
     value = data[start:end]
     return value.lower() != value != value.upper() and made(data, start, end)
+
+
+def header(data: bytes, start: int, end: int) -> bool:
+    """What stands in a header where its credential belongs, unless it is a word."""
+    value = data[start:end].rstrip(b".")
+    if len(value) < 8 or _is_filler(value) or is_reference(value):
+        return False
+    return has_digit(value) or _is_scattered(value) or (len(value) >= 16 and value.isalnum())
+
+
+def bearer(data: bytes, start: int, end: int) -> bool:
+    """The same after a word that prose has, too: it must be longer, and no name."""
+    long = end - start >= 12 or is_random(data[start:end], 3.0)
+    return long and header(data, start, end)
 
 
 def slack(data: bytes, start: int, end: int) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from .shapes import NOTHING, is_placeholder, is_random, is_reference
+from .shapes import NOTHING, has_digit, is_placeholder, is_random, is_reference
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def url_credentials(data: bytes, start: int, end: int) -> bool:
     """User and password, unless the password is a reference or a placeholder."""
-    password_part = data[start:end].split(b":", 1)[1]
+    password_part = re.split(rb"[:/]", data[start:end], maxsplit=1)[-1]
     return not re.search(rb"^[$%<{*]|\$\{|\{\{|^x+$|\}$", password_part)
 
 
@@ -22,14 +22,38 @@ def url_user(data: bytes, start: int, end: int) -> bool:
     return data[start:end].lower() not in (b"git", b"hg", b"svn", b"anonymous")
 
 
-_PLAIN_QUERY: Final = re.compile(rb"(?i)[?&;](?:key|code|auth|sid|sig|ticket|state|token)=$")
+# A credential by any of these names, or an ordinary word of a query.
+_PLAIN_NAMES: Final = frozenset(
+    b"key code auth sid sig ticket state token nonce hmac appid session policy lt st".split()
+)
+# Where the next page begins is nobody's secret.
+_PLACE_WORDS: Final = ("page", "next", "continu", "sync", "cursor", "cancel", "start")
+_NAME: Final = re.compile(rb"(?:[?&;#]|%(?:3[Ff]|26|23))([A-Za-z0-9_.-]{1,48})(?:=|%3[Dd])$")
 
 
 def url_secret(data: bytes, start: int, end: int) -> bool:
     """The value of a query's credential; under a doubtful name only a random one."""
     value = data[start:end]
-    if is_placeholder(value) or is_reference(value):
+    if is_placeholder(value) or is_reference(value.rstrip(b"+")):
         return False
-    if _PLAIN_QUERY.search(data[max(0, start - 12) : start]):
+    found = _NAME.search(data[max(0, start - 56) : start])
+    name = found[1].lower() if found else b""
+    if re.split(rb"[_.-]", name)[-1] in _PLAIN_NAMES and not _is_credential_name(name):
         return len(value) >= 8 and is_random(value, 3.0)
     return value.lower() not in NOTHING
+
+
+_CREDENTIAL: Final = re.compile(
+    rb"(?:api|app|access|private|subscription|secret|auth|refresh|id|client|reset|csrf|oauth)"
+    rb"[_.-]?(?:key|token|code)$"
+)
+
+
+def _is_credential_name(name: bytes) -> bool:
+    return _CREDENTIAL.search(name) is not None
+
+
+def path_secret(data: bytes, start: int, end: int) -> bool:
+    """A part of a path that chance has made, not the name of a page."""
+    value = data[start:end].rstrip(b".")
+    return has_digit(value) and is_random(value, 3.0) and not is_placeholder(value)

@@ -1,0 +1,218 @@
+"""Secrets that only the words around them tell of: which are found, which texts stay."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stack_composer.telemetry.guard.engine import Guard
+from stack_composer.telemetry.guard.examples import expand
+from stack_composer.telemetry.guard.policy import Policy
+from stack_composer.telemetry.guard.validators import assigned, services, shapes
+
+GUARD = Guard(Policy(profile="default", identifiers="sha256"))
+WORD = "bluewhale"
+SIGNS = "a#{b}w)t${q]vex[grows>-_$#two"
+SERIES = "zyxwvutsrqponmlkjihg"
+HEX = expand("«hex 32»", 3)
+MIXED = expand("«alnum 24»", 4)
+
+
+def masked(text: str) -> list[str]:
+    """What is masked of ``text``, in order."""
+    return [text[finding.start : finding.end] for finding in GUARD.findings(text)]
+
+
+@pytest.mark.parametrize("key", ["password", "DB_PASSWORD", "dbPasswd", "smtp_pass"])
+@pytest.mark.parametrize(
+    "form",
+    [
+        '{key} = "{value}"',
+        '"{key}": "{value}",',
+        "'{key}' => '{value}'",
+        "{key}={value}",
+        "export {key}={value}",
+        "{key}: {value}\nnext: 1",
+        '{key} := "{value}"',
+        'let {key}: &str = "{value}";',
+        'char {key}[25] = "{value}";',
+        'NSString *{key} = @"{value}";',
+        '<add key="{key}" value="{value}" />',
+        "<{key}>{value}</{key}>",
+        "<key>{key}</key>\n<string>{value}</string>",
+        "- name: {key}\n  value: {value}",
+        '{{\\"{key}\\": \\"{value}\\"}}',
+        '{key} = os.getenv("X", "{value}")',
+        "Config(n=1, {key}='{value}')",
+        "run --{key} {value} now",
+        '{key} "{value}";',
+    ],
+)
+@pytest.mark.parametrize("value", [WORD, HEX, MIXED, "Tr0ub4dor!3"])
+def test_a_password_is_found_wherever_it_is_assigned(key: str, form: str, value: str) -> None:
+    """Exactly the value: no quote, no comma, no closing tag."""
+    assert masked(form.format(key=key, value=value)) == [value]
+
+
+@pytest.mark.parametrize("key", ["api_key", "client_secret", "fooApiKeyProd", "AUTH_TOKEN"])
+@pytest.mark.parametrize(
+    "form",
+    [
+        '{key} = "{value}"',
+        '"{key}": "{value}",',
+        "{key}={value}",
+        "{key}: {value}",
+        '{key} :::= "{value}"',
+        "<{key}>\n    {value}\n</{key}>",
+        'variable "{key}" {{\n  default = "{value}"\n}}',
+        "{key}: |\n  {value}\n",
+        '{key} = ["{value}"]',
+        "docker run -e {key}={value} image",
+    ],
+)
+@pytest.mark.parametrize("value", [HEX, MIXED, SERIES, "715991059789296195"])
+def test_a_secret_word_takes_whatever_is_no_word(key: str, form: str, value: str) -> None:
+    assert masked(form.format(key=key, value=value)) == [value]
+
+
+@pytest.mark.parametrize("form", ['password = "{}"', "db_pass: {}", "SECRET_KEY = '{}'"])
+def test_signs_of_code_belong_to_a_generated_password(form: str) -> None:
+    assert masked(form.format(SIGNS)) == [SIGNS]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"eagleeyenetworks ACCESS {MIXED}",
+        f"restpack foo SECRET bar {HEX}",
+        f"oanda ACCESS TOKEN {SERIES.upper()}",
+        f"the-odds-api: {HEX}",
+        f"wandb {HEX}",
+        f'postmark: "{HEX[:8]}-{HEX[8:12]}-{HEX[12:16]}-{HEX[16:20]}-{HEX[20:]}"',
+        f"Unseal Key 2: {MIXED}=",
+        f"vault operator unseal {MIXED}=",
+        f"use the following password to go on:\n\n{HEX}\n",
+        f'the default password for the user "x" is "{WORD}"',
+        "my password is hunter2x",
+        f"machine h login alice password {WORD}",
+        f"psexec \\\\h -u admin -p {WORD} cmd",
+        f"Connect-Server h -Password {WORD}",
+        f'new DirectoryEntry("LDAP://h", "dom\\\\u", "{WORD}")',
+        f"smtp.login('alice', '{WORD}')",
+        f"CREATE USER x IDENTIFIED BY '{WORD}'",
+    ],
+)
+def test_prose_services_and_commands(text: str) -> None:
+    assert len(masked(text)) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "password: str | None = None",
+        "password: required",
+        "password=password",
+        "connect(user=user, password=password, host=host)",
+        "password = os.environ['DB_PASSWORD']",
+        "password=${DB_PASSWORD}",
+        'password = "{{ db_password }}"',
+        "password: <your password>",
+        'label = "Password: must be long"',
+        "password_policy=strict",
+        "password_hash_algorithm: argon2id",
+        "passwordless: enabled",
+        "the password is incorrect",
+        "password reset for user 42",
+        "bypass: north-east",
+        "token = get_token(request)",
+        "token_type: authorizationcode",
+        "max_tokens=4096",
+        "token: 12",
+        "api_key=YOUR_API_KEY",
+        "secretKeyRef: app-config",
+        "secretName: my-app-tls-v2",
+        "cache_key=user:profile:view",
+        f"cache key {HEX}",
+        f"primary key {HEX}",
+        f"public key: {HEX}",
+        f"idempotency_key={HEX}",
+        f"commit {HEX}",
+        f"docker {HEX}",
+        f"github: {HEX}",
+        f"trace_id={HEX} span_id={HEX[:16]}",
+        f"image: repo/app@sha256:{HEX}{HEX}",
+        f"docusign_id: {HEX}",
+        f"token id: {HEX}",
+        "partition key: order-items-by-day",
+        "access /var/lib/postgresql/data/base/16384",
+        "foreign key constraint orders_customer_id_fkey violated",
+        "key=value",
+        "SELECT token FROM sessions WHERE access_token = $1",
+    ],
+)
+def test_what_tells_of_a_secret_and_is_none_stays(text: str) -> None:
+    assert masked(text) == []
+
+
+def test_a_secret_said_twice_is_masked_twice() -> None:
+    """The second time no word stands beside it."""
+    assert masked(f"token={MIXED}; refused: {MIXED}") == [MIXED, MIXED]
+    # A plain word would take itself from the rest of the text.
+    assert masked("password='bluewhaleshark' in bluewhaleshark bay") == ["bluewhaleshark"]
+
+
+@pytest.mark.parametrize(
+    "word", ["kubernetes", "authentication", "readwritepermission", "nginxcontroller", "postgresql"]
+)
+def test_words_read_as_words(word: str) -> None:
+    assert shapes.is_wordy(word)
+    assert not shapes.is_made(word.encode(), 8)
+
+
+@pytest.mark.parametrize(
+    ("value", "made"),
+    [
+        (HEX, True),
+        (SERIES, True),
+        ("123456789012", True),
+        ("ABCD1234-EFGH5678-IJKL9101", True),
+        (f"storecove_{MIXED}", True),
+        ("12345678901", False),
+        ("my-cool-service-name", False),
+        ("oauth2callback", False),
+        ("user12345:profile:view", False),
+        ("2024-05-06T12:00:00Z", False),
+        ("build-2024-release-10", False),
+    ],
+)
+def test_what_a_machine_made_is_told_from_names(value: str, *, made: bool) -> None:
+    assert shapes.is_made(value.encode(), 8) is made
+
+
+@pytest.mark.parametrize(
+    ("before", "found"),
+    [
+        ("EAGLE_EYE_NETWORKS token=", True),
+        ("theOddsApi: ", True),
+        ("my service: ", False),
+        ("", False),
+    ],
+)
+def test_services_are_known_however_they_are_written(before: str, *, found: bool) -> None:
+    words = assigned.words_before(before.encode(), len(before))
+    assert assigned.is_service(words, services.SERVICES) is found
+
+
+def test_the_lists_of_services_are_in_order() -> None:
+    """Each name is one word that a key's words can be joined to; common ones are services."""
+    assert services.COMMON <= services.SERVICES
+    for name in services.SERVICES:
+        assert name.isalnum()
+        assert name == name.lower()
+
+
+@given(st.binary(max_size=80), st.integers(0, 80))
+def test_the_words_before_are_total(data: bytes, start: int) -> None:
+    words = assigned.words_before(data, min(start, len(data)))
+    assert all(word == word.lower() for word in words)
