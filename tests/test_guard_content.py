@@ -468,8 +468,8 @@ QUERIES = {
     " AND m IN (?, ?)",
     'SELECT * FROM u WHERE name = "Ann" AND x IN ("b", "c")': "SELECT * FROM u WHERE name = ?"
     " AND x IN (?, ?)",
-    'INSERT INTO "t" ("a") VALUES ("x"), ("y") ON CONFLICT ("a") DO NOTHING': 'INSERT INTO "t" ("a")'
-    ' VALUES (?), (?) ON CONFLICT ("a") DO NOTHING',
+    'INSERT INTO "t" ("a") VALUES ("x"), ("y") ON CONFLICT ("a") DO NOTHING': 'INSERT INTO "t"'
+    ' ("a") VALUES (?), (?) ON CONFLICT ("a") DO NOTHING',
     "CREATE USER ann IDENTIFIED BY 'pw1'": "CREATE USER ann IDENTIFIED BY ?",
     "ALTER USER ann IDENTIFIED BY pw1;": "ALTER USER ann IDENTIFIED BY ?;",
     "SELECT 'cut off, and b = 2": "SELECT ?",
