@@ -50,6 +50,7 @@ ROUNDS_MAX: Final = 16
 REPEATED_BYTES_MIN: Final = 12
 REPEATED_SPANS_MAX: Final = 64
 MATCH_BYTES_MIN: Final = 3
+_APART: Final = ("structure", "own")  # Tiers with an automaton of their own.
 _RE2_BYTES_MAX = 64 << 20  # Room for the automaton's states; it takes what it needs.
 
 
@@ -282,19 +283,12 @@ class Re2Matcher(Matcher):
 
         super().__init__(rules)
         self._re2 = re2
-        # An automaton for the rules of each profile: one for all of them would have a state
-        # for each pair of theirs, and in the profile strict no room for so many.
-        self._parts = [
-            [index for index, rule in enumerate(rules) if (rule.profile == "strict") == strict]
-            for strict in (False, True)
-        ]
-        self._parts[0].append(len(rules))
+        self._parts = _parts(rules)
         self._gates = [
             re2.compile(
                 b"|".join(self._gate_of(index) for index in part), self._options(captures=False)
             )
             for part in self._parts
-            if part
         ]
         self._sets: list[Any] = []
 
@@ -317,9 +311,9 @@ class Re2Matcher(Matcher):
 
     def _candidates(self, data: bytes) -> Iterable[int]:
         if not self._sets:
-            self._sets = [self._compile_set(part) for part in self._parts if part]
+            self._sets = [self._compile_set(part) for part in self._parts]
         found: list[int] = []
-        for part, gate, union in zip(self._parts, self._gates, self._sets, strict=False):
+        for part, gate, union in zip(self._parts, self._gates, self._sets, strict=True):
             hits: list[int] | None = union.Match(data)
             if hits:
                 found += [part[hit] for hit in hits]
@@ -347,6 +341,20 @@ class Re2Matcher(Matcher):
         options.log_errors = False
         options.never_capture = not captures
         return options
+
+
+def _parts(rules: Sequence[TextRule]) -> list[list[int]]:
+    """The rules that share an automaton, by index; the signs of ``views`` are with some.
+
+    An automaton for all of them would have a state for each pair of theirs: on ids that it
+    has not seen before it would make a new one with almost every byte. Each one more costs
+    another pass over what is clean, so there are few.
+    """
+    parts: dict[str, list[int]] = {"": [len(rules)]}
+    for index, rule in enumerate(rules):
+        apart = rule.tier if rule.tier in _APART or rule.profile == "strict" else ""
+        parts.setdefault(apart, []).append(index)
+    return list(parts.values())
 
 
 class ReMatcher(Matcher):
