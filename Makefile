@@ -6,7 +6,7 @@
 #: make layers      check who imports whom
 #: make docs        build the documentation
 #: make bench       measure, beside the peers
-#: make guard-eval  count what the guard finds, beside other tools
+#: make guard-eval  count what the guard finds, beside other tools; ARGS=--worst for the worst case
 #: make mutate      change the guard's code bit by bit: does a test notice?
 #: make fuzz        throw made-up texts at the guard, for a minute
 #: make fmt         put style right

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import tables
+import worst
 from contestants import Tool, make_all
 from labelled import Row, Score, read_rows
 
@@ -45,10 +46,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--file", type=Path, help="other labelled strings; nothing is written")
     parser.add_argument("--tools", choices=("all", "ours"), default="all", help="skip the peers")
     parser.add_argument("--json", type=Path, help="write what was measured there too")
+    parser.add_argument(
+        "--worst", action="store_true", help="time every rule on hostile megabytes instead"
+    )
     parser.add_argument("--page", action="store_true", help="only make docs/privacy.md anew")
     args = parser.parse_args(arguments)
     if args.page:
         write_page(json.loads(RESULTS.read_text(encoding="utf-8")))
+        return 0
+    if args.worst:
+        worst.report()
         return 0
     path = args.file or corpus()
     if not path.is_file():

@@ -87,7 +87,6 @@ def test_signs_of_code_belong_to_a_generated_password(form: str) -> None:
         f"eagleeyenetworks ACCESS {MIXED}",
         f"restpack foo SECRET bar {HEX}",
         f"oanda ACCESS TOKEN {SERIES.upper()}",
-        f"the-odds-api: {HEX}",
         f"wandb {HEX}",
         f'postmark: "{HEX[:8]}-{HEX[8:12]}-{HEX[12:16]}-{HEX[16:20]}-{HEX[20:]}"',
         f"Unseal Key 2: {MIXED}=",

@@ -16,6 +16,8 @@ from opentelemetry._logs import LogRecord
 
 import records
 from stack_composer import telemetry
+from stack_composer.telemetry.guard.engine import Guard
+from stack_composer.telemetry.guard.policy import Policy
 from stack_composer.telemetry.record import recorder
 from stack_composer.telemetry.record.otel.logs import LoggerProvider
 
@@ -466,6 +468,8 @@ QUERIES = {
     " AND m IN (?, ?)",
     'SELECT * FROM u WHERE name = "Ann" AND x IN ("b", "c")': "SELECT * FROM u WHERE name = ?"
     " AND x IN (?, ?)",
+    'INSERT INTO "t" ("a") VALUES ("x"), ("y") ON CONFLICT ("a") DO NOTHING': 'INSERT INTO "t"'
+    ' ("a") VALUES (?), (?) ON CONFLICT ("a") DO NOTHING',
     "CREATE USER ann IDENTIFIED BY 'pw1'": "CREATE USER ann IDENTIFIED BY ?",
     "ALTER USER ann IDENTIFIED BY pw1;": "ALTER USER ann IDENTIFIED BY ?;",
     "SELECT 'cut off, and b = 2": "SELECT ?",
@@ -584,6 +588,13 @@ def test_a_resource_tells_neither_who_nor_what_was_secret(
     assert written["process.command_line"] == f"mysql -uroot -p{secret} --password {secret} -h db"
     assert written["process.executable.path"] == f"/home/{home}/bin/python"
     assert written["process.working_directory"] == f"/Users/{home}"
+    # Whatever else is in the list, and no part is counted or changed twice.
+    guard = Guard(Policy(salt=bytes(32)))
+    once = guard.value("argv", [1, *ARGUMENTS, {"--token": "x"}])
+    counts = dict(guard.counts)
+    assert once[1:-1] == written["process.command_args"]
+    assert guard.value("argv", once) == once
+    assert guard.counts == counts
     for key in ("process.owner", "host.name", "host.id"):
         assert written[key].startswith("hmac:")
     for key in ("service.instance.id", "os.description", "k8s.pod.name", "process.parent_pid"):

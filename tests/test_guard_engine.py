@@ -397,7 +397,7 @@ def test_a_set_without_room_asks_every_rule() -> None:
         def Match(self, _data: bytes) -> None:  # noqa: N802 - the name that RE2's binding has
             return None
 
-    own._set = FullSet()
+    own._sets = [FullSet() for _ in own._parts]
     guard = Guard(Policy(salt=SALT), make_matcher=lambda _: own)
     assert guard_texts(guard, [MAIL, "clean: yes"]) == ["[redacted:email]", "clean: yes"]
 

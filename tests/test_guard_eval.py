@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from typing import Any
 import contestants
 import pytest
 import tables
+import worst
 from contestants import (
     TITLES,
     DetectSecretsFile,
@@ -28,6 +30,9 @@ from contestants import (
 )
 from evaluate import RESULTS, ROOT, EgressError, measure, refuse_egress
 from labelled import Row, Score, Span, covered, is_hit, merged, rate, read_rows, row_of
+
+from stack_composer.telemetry.guard.matcher import best_matcher
+from stack_composer.telemetry.guard.rules import TextRule
 
 EMAIL = "jane.roe" + "@" + "post-office.net"
 PAGE = ROOT / "docs" / "privacy.md"
@@ -339,3 +344,38 @@ def test_a_percentage_never_rounds_to_all_or_nothing() -> None:
     assert tables.percent([999, 1000], 0) == "99.90 %"
     assert tables.percent([0, 1000], 0) == "0 %"
     assert tables.percent(None, 0) == "not installed"
+
+
+# --- the worst case -----------------------------------------------------------------------
+
+
+def rule_of(pattern: str, validator: str = "") -> TextRule:
+    return TextRule("made-up", "structure", "default", "mask", (), pattern, pattern, validator, "")
+
+
+def test_inputs_are_many_as_long_as_asked_and_the_same_each_time() -> None:
+    rule = rule_of(r"\b(?:key_|tok-)([a-f0-9]{8,64})(?:[^a-f]|\x00|$)")
+    inputs = list(worst.hostile(rule, 1000))
+    assert inputs == list(worst.hostile(rule, 1000))
+    assert len({data for _, data in inputs}) >= 12
+    assert {len(data) for _, data in inputs} == {1000}
+    for prefix in (b"key_", b"tok-"):
+        assert any(re.search(prefix + b"[a-f0-9]{64}", data) for _, data in inputs)
+
+
+def test_a_rule_that_looks_again_and_again_at_a_long_run_is_found_out() -> None:
+    """A validator refuses each hit, and each hit is as long as the rest of the text."""
+    rules = [rule_of("[a-z]{20,}", "tokens.jwt"), rule_of("[a-z]{20,40}@", "tokens.jwt")]
+    matcher = best_matcher(rules)
+    trap, harmless = (worst.worst_of(matcher, at, size=1 << 15) for at in (0, 1))
+    assert trap.asked > 1000
+    assert trap.ms > 5 * harmless.ms
+    assert trap.start.isalnum()
+
+
+def test_a_search_without_end_is_stopped() -> None:
+    rule = rule_of("a", "tokens.jwt")
+    search = best_matcher([rule])._search(0)
+    case = worst.timed("made-up", "letters", search, b"aaa" * 10_000, cap_s=0.0)
+    assert (case.stopped, case.asked, case.start) == (True, 1, b"a" * 60)
+    assert not worst.timed("made-up", "letters", search, b"aaa").stopped

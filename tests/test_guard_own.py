@@ -76,6 +76,40 @@ def test_the_written_pattern_means_what_the_user_s_means(pattern: str, text: str
     assert [bool(re2.search(written, part, options)) for part in parts] == wanted
 
 
+@pytest.mark.parametrize("pattern", SAMPLES)
+@given(st.lists(st.sampled_from(FRAGMENTS), max_size=6).map("\0".join))
+def test_no_pattern_spans_a_nul(pattern: str, text: str) -> None:
+    """Or one text of a batch would answer for its neighbour."""
+    written = patterns.canonical(pattern).encode()
+    data = text.encode("utf-8", "surrogatepass")
+    assert not any(b"\0" in match[0] for match in re.finditer(written, data))
+
+
+BORDERS = [1, 0x7F, 0x80, 0x7FF, 0x800, 0xFFF, 0x1000, 0xD7FF, 0xFFFF, 0x10000, 0x3FFFF, 0x10FFFF]
+
+
+@given(
+    *(st.sampled_from(BORDERS) | st.integers(1, 0x10FFFF) for _ in "ab"),
+    st.lists(st.integers(1, 0x10FFFF), max_size=9),
+)
+def test_a_range_of_characters_is_that_range_of_utf_8(
+    one: int, other: int, some: list[int]
+) -> None:
+    low, high = sorted((one, other))
+    written = re.compile(patterns._written([(low, high)]).encode())
+    near = {low - 1, low, low + 1, high - 1, high, high + 1, (low + high) // 2, *BORDERS, *some}
+    for char in near - {-1, 0, 0x110000}:
+        data = chr(char).encode("utf-8", "surrogatepass")
+        assert bool(written.fullmatch(data)) is (low <= char <= high), hex(char)
+
+
+@pytest.mark.parametrize("kind", ENGINES)
+@pytest.mark.parametrize("pattern", ["Müller-[0-9]", "(?i)mÜLLER-[0-9]", "[üé]ller-[0-9]"])
+def test_letters_outside_of_ascii_are_found_by_both_engines(pattern: str, kind: str) -> None:
+    (found,) = texts(make_guard(rule(pattern=pattern), kind=kind), "Herr Müller-1")
+    assert "ller-1" not in found
+
+
 @pytest.mark.parametrize("kind", ENGINES)
 def test_edges_are_those_of_the_text_among_its_neighbours(kind: str) -> None:
     guard = make_guard(rule(pattern="^abc-[0-9]|xyz-[0-9]$"), kind=kind)
@@ -313,6 +347,20 @@ def test_a_hash_that_hits_its_own_rule_is_left() -> None:
     assert texts(guard, once) == [once] != ["id deadbeef99"]
 
 
+def test_what_only_looks_like_a_hash_in_a_marker_is_searched() -> None:
+    guard = make_guard(TICKET)
+    for inside in ("email:ACME-123456", f"email:{'a' * 31}ACME-123456", ":ACME-123456"):
+        (found,) = texts(guard, f"[redacted:{inside}]")
+        assert "123456" not in found
+
+
+def test_a_text_written_in_another_way_is_read() -> None:
+    guard = make_guard(TICKET)
+    for text in ("GET /t/ACME%2D123456", "ACME-123456", r'{"t": "ACME\u002d123456"}'):
+        (found,) = texts(guard, text)
+        assert "123456" not in found, text
+
+
 def test_a_short_text_that_would_be_plain_is_searched() -> None:
     guard = Guard(Policy(salt=SALT, rules=own.read_rules([rule(pattern="ab-[0-9]")])))
     assert texts(guard, "ab-1") == ["[redacted:ticket-number]"]
@@ -519,3 +567,5 @@ def test_texts_judged_and_hit_are_counted() -> None:
     guard.value("db.password", "v")
     assert guard.judged == 5
     assert guard.hits == {"ticket-number": 1, "k1": 1}, "once a text, and no key rule of ours"
+    texts(guard, "see ACME-123456 and ACME-123457")
+    assert guard.hits["ticket-number"] == 2, "a text that is remembered counts as well"

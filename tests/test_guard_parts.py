@@ -82,6 +82,15 @@ def test_json_content_ends_where_json_says(value: object) -> None:
             assert end == (rest if value else False)
 
 
+def test_what_was_judged_as_a_text_is_judged_anew_as_a_query() -> None:
+    """A key below a query's holds one too; what is remembered of it elsewhere is no answer."""
+    guard = Guard(Policy(salt=bytes(32)))
+    query = f"SELECT '{SAID}', 'keeper@" + "example.org'"
+    (text,) = guard.texts([(guard.key("q"), query)])
+    assert text == f"SELECT '{SAID}', '[redacted:email]'"
+    assert guard.value("db.query.text", {"q": query}) == {"q": "SELECT ?, ?"}
+
+
 HUGE = 30_000
 ADVERSE = [
     "'", '"', "`", "$", "$a$", "/*", "--", "[", "[a", "{", '{"a":', "\\'", "'\\ ", "e'", "q'[",

@@ -42,7 +42,8 @@ def in_arguments(arguments: Sequence[str], is_secret: IsSecret) -> Iterator[tupl
     expected = False
     for index, argument in enumerate(arguments):
         if expected and not _OPTION.fullmatch(argument):
-            yield index, 0, len(argument)
+            if argument != MARKER:
+                yield index, 0, len(argument)
             expected = False
             continue
         following = arguments[index + 1] if index + 1 < len(arguments) else ""
@@ -50,7 +51,7 @@ def in_arguments(arguments: Sequence[str], is_secret: IsSecret) -> Iterator[tupl
         if not expected:
             start = _secret_start(argument, program, is_secret)
             end = _secret_end(argument, start)
-            if start < end:
+            if start < end and argument[start:end] != MARKER:
                 yield index, start, end
 
 

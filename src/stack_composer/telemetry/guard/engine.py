@@ -391,7 +391,9 @@ class Guard:
             return self._hash(value, verdict)
         if rule.action in _IN_PARTS:
             return self._remembered(
-                verdict.key, value, lambda: self._text_in_parts(value, rule, verdict)
+                f"{rule.name}\0{verdict.key}",
+                value,
+                lambda: self._text_in_parts(value, rule, verdict),
             )
         self._count(rule.name, "mask")
         return tombstone(rule.name)
@@ -430,16 +432,16 @@ class Guard:
         found += [o for o in others if all(o.end <= f.start or f.end <= o.start for f in found)]
         return sorted(found, key=lambda finding: finding.start)
 
-    def _arguments(self, value: Sequence[str], verdict: Verdict) -> list[str]:
-        """``value``, the arguments of a command, with markers for what must not be written."""
+    def _arguments(self, value: Sequence[Any]) -> list[Any]:
+        """``value``, the arguments of a command, with markers for what others give away."""
         from .arguments import MARKER, in_arguments
 
         arguments = list(value)
-        for index, start, end in in_arguments(value, self._names_secret):
+        texts = [str(argument) for argument in arguments]
+        for index, start, end in in_arguments(texts, self._names_secret):
             self._count("argument", "mask")
-            argument = arguments[index]
-            arguments[index] = argument[:start] + MARKER + argument[end:]
-        return [self._judge_text(argument, verdict) for argument in arguments]
+            arguments[index] = texts[index][:start] + MARKER + texts[index][end:]
+        return arguments
 
     def _hashes(self) -> Hasher:
         from .hashing import Hasher
@@ -481,8 +483,8 @@ class Guard:
             }
         if isinstance(value, Sequence):
             rule = verdict.rule
-            if rule is not None and rule.action == "arguments" and set(map(type, value)) == {str}:
-                return self._arguments(value, verdict)
+            if rule is not None and rule.action == "arguments":
+                value = self._arguments(value)
             return [self._walk(item, verdict, depth) for item in value]
         return self._gone(UNKNOWN_TYPE)
 

@@ -127,7 +127,7 @@ class _Gate:
     def sequence(self, items: list[Any], before: float, *, lead: bool) -> tuple[str, float, bool]:
         """The gate of ``items``, which ``before`` bits stand in front of."""
         if lead:
-            items = self._without_weak_lead(items)
+            items = self._without_weak_lead(_with_boundary_inside(items))
         text, bits = "", 0.0
         for index, item in enumerate(items):
             part, more, whole = self._item(item, before + bits, lead=lead and index == 0)
@@ -185,6 +185,18 @@ class _Gate:
             return f"{single}{{{_REPEAT_MAX}}}", each * _REPEAT_MAX, False
         count = f"{{{least}}}" if most == least else f"{{{least},}}"
         return single + count, each * least, True
+
+
+def _with_boundary_inside(items: list[Any]) -> list[Any]:
+    """``items`` with a boundary that leads moved into each branch that follows it.
+
+    There it can go with what is cut away behind it.
+    """
+    if len(items) < 2 or items[0][0] is not code.AT or items[1][0] is not code.BRANCH:
+        return items
+    _, (nothing, branches) = items[1]
+    moved = [[items[0], *branch] for branch in branches]
+    return [(code.BRANCH, (nothing, moved)), *items[2:]]
 
 
 def _is_sharp(item: Any) -> bool:

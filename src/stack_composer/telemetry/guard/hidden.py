@@ -30,8 +30,9 @@ HIDDEN: Final = b"|".join(
         rb"\\(?:[uU]\{?[0-9A-Fa-f]{2}|x[0-9A-Fa-f]|[nrtbfv/\"'])",
         rb"&(?:#[0-9xX]|[A-Za-z]{2,8};)",
         QUOTED,
-        BASE64_FOUR + rb"{5}",
-        _TOKEN + rb"{3}[\"']?[ \t]{0,8}[+\\]?[ \t]{0,8}\r?\n[ \t>|*#\"']*" + _TOKEN + rb"{4}",
+        # From the start of a run on: as ``views`` reads it, and with one state, not four.
+        rb"(?:^|[^A-Za-z0-9+/_-])" + BASE64_FOUR + rb"{5}",
+        _TOKEN + rb"[\"' \t+\\]*\r?\n[ \t>|*#\"']*" + _TOKEN + rb"{4}",
         # What looks like a letter, a hyphen or a space, beside a letter.
         _WORDY + rb"(?:[\xcd-\xd3][\x80-\xbf]|\xe2\x80[\x90-\x95]|\xc2\xa0)",
         rb"[\xcd-\xd3][\x80-\xbf]" + _WORDY,

@@ -57,6 +57,7 @@ LONG_BYTES_MIN: Final = 64
 _RUN_CHARS: Final = frozenset(
     b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+/=_-"
 )
+_APART: Final = ("structure", "own")  # Tiers with an automaton of their own.
 _RE2_BYTES_MAX = 64 << 20  # Room for the automaton's states; it takes what it needs.
 
 
@@ -335,40 +336,54 @@ class Re2Matcher(Matcher):
 
         super().__init__(rules)
         self._re2 = re2
-        union = b"|".join([*(rule.gate for rule in rules), HIDDEN])
-        self._gate = re2.compile(union, self._options(captures=False))
-        self._set: Any = None
+        self._parts = _parts(rules)
+        self._gates = [
+            re2.compile(
+                b"|".join(self._gate_of(index) for index in part), self._options(captures=False)
+            )
+            for part in self._parts
+        ]
+        self._sets: list[Any] = []
+
+    def _gate_of(self, index: int) -> bytes:
+        return self.rules[index].gate if index < len(self.rules) else HIDDEN
 
     def _suspects(self, texts: Sequence[str], data: bytes) -> list[int]:
-        if self._gate.search(data) is None:
+        gates = [gate for gate in self._gates if gate.search(data) is not None]
+        if not gates:
             return []
         starts = text_starts(texts, len(data))
-        found: list[int] = []
-        position = 0
-        while match := self._gate.search(data, position):
-            found.append(text_at(starts, match))
-            position = after_text(starts, found[-1], position)
-        return found
+        found: set[int] = set()
+        for gate in gates:
+            position = 0
+            while match := gate.search(data, position):
+                index = text_at(starts, match)
+                found.add(index)
+                position = after_text(starts, index, position)
+        return sorted(found)
 
     def _candidates(self, data: bytes) -> Iterable[int]:
-        if self._set is None:
-            self._set = self._compile_set()
-        hits: list[int] | None = self._set.Match(data)
-        if hits:
-            return hits
-        # A set also answers so when it ran out of room. The gate never does; where the
-        # two disagree, every rule is asked.
-        return range(len(self.rules) + 1) if self._gate.search(data) else ()
+        if not self._sets:
+            self._sets = [self._compile_set(part) for part in self._parts]
+        found: list[int] = []
+        for part, gate, union in zip(self._parts, self._gates, self._sets, strict=True):
+            hits: list[int] | None = union.Match(data)
+            if hits:
+                found += [part[hit] for hit in hits]
+            elif gate.search(data):
+                # A set also answers so when it ran out of room. The gate never does; where
+                # the two disagree, every rule is asked.
+                found += part
+        return sorted(found)
 
     def _compile(self, pattern: bytes) -> Pattern:
         compiled: Pattern = self._re2.compile(pattern, self._options(captures=True))
         return compiled
 
-    def _compile_set(self) -> Any:
+    def _compile_set(self, part: Sequence[int]) -> Any:
         union = self._re2.Set.SearchSet(self._options(captures=False))
-        for rule in self.rules:
-            union.Add(rule.gate)
-        union.Add(HIDDEN)
+        for index in part:
+            union.Add(self._gate_of(index))
         union.Compile()
         return union
 
@@ -379,6 +394,20 @@ class Re2Matcher(Matcher):
         options.log_errors = False
         options.never_capture = not captures
         return options
+
+
+def _parts(rules: Sequence[TextRule]) -> list[list[int]]:
+    """The rules that share an automaton, by index; the signs of ``views`` are with some.
+
+    An automaton for all of them would have a state for each pair of theirs: on ids that it
+    has not seen before it would make a new one with almost every byte. Each one more costs
+    another pass over what is clean, so there are few.
+    """
+    parts: dict[str, list[int]] = {"": [len(rules)]}
+    for index, rule in enumerate(rules):
+        apart = rule.tier if rule.tier in _APART or rule.profile == "strict" else ""
+        parts.setdefault(apart, []).append(index)
+    return list(parts.values())
 
 
 class ReMatcher(Matcher):

@@ -245,15 +245,12 @@ def _missed(field: str, *, wanted: bool) -> RuleError:
 def _compile(rule: OwnRule, pattern: str) -> None:
     try:
         written = canonical(pattern, only_re=not _has_re2())
-        # Bytes outside of ASCII have no case, and an anchor is a text: none is safer.
-        anchors = derive_anchors(written)
-        anchors = anchors if all(map(str.isascii, anchors)) else ()
         rule.text = TextRule(
             rule.name,
             TIER,
             rule.profile,
             rule.action,
-            anchors,
+            derive_anchors(written),
             derive_gate(written),
             written,
             "",

@@ -176,14 +176,19 @@ def parse_rules(text: str) -> list[dict[str, Any]]:
 
 def _with_defaults(rule: dict[str, Any], words: dict[str, list[str]]) -> dict[str, Any]:
     filled = {"profile": "default", "action": "mask", "validator": "", **rule}
+    if "«services»" in rule.get("pattern", ""):
+        from .validators.services import COMMON, SERVICES
+
+        names = "|".join(sorted(SERVICES - COMMON))
+        filled["pattern"] = rule["pattern"].replace("«services»", names)
     if rule["tier"] == "key":
         filled = {"ends": False, "numbers": False, **filled}
         filled["spared"] = words.get(rule.get("spared", ""), [])
     else:
         from .gates import derive_anchors, derive_gate
 
-        filled["anchors"] = derive_anchors(rule["pattern"])
-        filled["gate"] = derive_gate(rule["pattern"])
+        filled["anchors"] = derive_anchors(filled["pattern"])
+        filled["gate"] = derive_gate(filled["pattern"])
     return filled
 
 

@@ -35,7 +35,7 @@ _PREFIX = re.compile(r"(?i)(?<![\w$@])(?:n?q|[nbxe]|u&|_[a-z][a-z0-9]{0,20})\Z")
 _PREFIX_CHARS_MAX = 24
 _IDENTIFIED = re.compile(
     r"(?i)\bidentified\s{1,9}(?:with\s{1,9}\w{1,40}\s{1,9})?(?:by|as)\s{1,9}"
-    r"""(?:password\s{1,9})?((?!--|/\*)[^\s;'"?]+)"""
+    r"""(?:password\s{1,9})?((?!--|/\*)[^\s;'"?]+)(?=[\s;]|\Z)"""
 )
 _DURATION = re.compile(r"[0-9]+(?:ms|[smhdwy])(?:[0-9]+(?:ms|[smhdwy]))*")
 _IDENTIFIER = re.compile(r'"[^\W\d][\w$ -]{0,62}"')
@@ -67,7 +67,7 @@ _JSON = re.compile(
     r"""(?xs)
       (?P<string> "(?:[^"\\]|\\.)*(?:"|\\?\Z) | '(?:[^'\\]|\\.)*(?:'|\\?\Z) ) (?P<colon> \s*: )?
     | (?P<pattern> (?<=[:,(\[\s]) / (?:[^/\\\r\n]|\\.)+ /[a-z]* )
-    | (?P<number> (?<![\w$.]) -?\.?[0-9][\w.]*(?: (?<=[eE]) [+-][0-9]+ )? )
+    | (?P<number> (?<![\w$.?]) -?\.?[0-9][\w.]*(?: (?<=[eE]) [+-][0-9]+ )? )
     """
 )
 

@@ -37,7 +37,11 @@ _ESCAPE: Final = (
     rb"|&(?:#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z]{2,8});"
 )
 _BASE64: Final = rb"(?:[A-Za-z0-9+/_-]{4}){5,}[A-Za-z0-9+/_-]{0,3}={0,2}"
-_BREAK: Final = rb"[\"']?[ \t]{0,8}[+\\]?[ \t]{0,8}\r?\n[ \t]{0,64}(?:[>|*#] ?)?[\"']?"
+# A break inside a word: letters before it, and after it a line that is nothing else.
+_BREAK: Final = (
+    rb"(?<=[A-Za-z0-9+/_.=~-])[\"']?[ \t]{0,8}[+\\]?[ \t]{0,8}\r?\n[ \t]{0,64}(?:[>|*#] ?)?[\"']?"
+    rb"(?=[A-Za-z0-9+/_.=~-]{4,}[\"'`,;)\]}>]{0,8}[ \t]{0,8}[+\\]?[ \t]{0,8}(?:\r?\n|\Z))"
+)
 _UNESCAPE: Final = re.compile(_ESCAPE + rb"|" + _UTF8_CHAR)
 _QUOTED_PRINTABLE: Final = re.compile(rb"=(?:\r?\n|[0-9A-F]{2})")
 _SOFT: Final = re.compile(QUOTED)

@@ -114,7 +114,8 @@ _SETTING: Final = re.compile(
     rb"(?:(?:^|\n|\\n)[ \t]{0,8}(?:# ?|// ?|; ?)?(?:export |set |ENV |ARG |- |-e )?"
     rb"[\"']?[A-Za-z0-9_.-]{1,48}[\"']? ?(?:=|: ?)|[;\"'] ?[A-Za-z0-9_.-]{1,48}=)$"
 )
-_NO_PLAIN_WORD: Final = re.compile(rb"[a-z][A-Z]|[._:/]|^[A-Z_]+$|(?i:pass)")
+_NO_PLAIN_WORD: Final = re.compile(rb"[._:/]|^[A-Z_]+$|(?i:pass)")
+_TYPE_NAME: Final = re.compile(rb"[a-z][A-Z]")
 
 
 def _is_setting(data: bytes, start: int, end: int) -> bool:
@@ -127,6 +128,8 @@ def _is_setting(data: bytes, start: int, end: int) -> bool:
     # After a colon further words make a sentence: "Password: must be long".
     if sign[0].endswith(b"="):
         return data[end : end + 1] in _LINE_ENDS
+    if _TYPE_NAME.search(data, start, end):
+        return False  # "password: SecretStr"
     return data[end : end + _AFTER_BYTES_MAX].lstrip(b" \t")[:1] in _COLON_ENDS
 
 

@@ -80,10 +80,15 @@ def has_github_checksum(value: bytes) -> bool:
 
 def pem(data: bytes, start: int, end: int) -> bool:
     """A private key with some key in it, not a mention of its first line."""
-    body = data[start:end].split(b"-----", 3)[2]
-    return len(re.findall(rb"[A-Za-z0-9+/=]{16,}", body)) > 0 and not re.search(
-        rb"(?i)\.\.\.", body
-    )
+    parts = data[start:end].split(b"-----", 3)
+    body = parts[2]
+    if b"..." in body or b"<" in body:
+        return False
+    ended = len(parts) > 3 and len(body.strip()) >= 16  # Whatever stands there, it is the key.
+    return ended or _KEY_LINE.search(body) is not None
+
+
+_KEY_LINE: Final = re.compile(rb"[A-Za-z0-9+/=]{16}")
 
 
 def pem_base64(data: bytes, start: int, end: int) -> bool:

@@ -1,0 +1,122 @@
+"""Credentials by their form and place: what is masked, exactly, and what is left alone."""
+
+from __future__ import annotations
+
+from zlib import crc32
+
+import pytest
+
+from stack_composer.telemetry.guard.engine import Guard
+from stack_composer.telemetry.guard.examples import expand
+from stack_composer.telemetry.guard.policy import Policy
+from stack_composer.telemetry.guard.validators import tokens, urls
+
+GUARD = Guard(Policy(profile="default", identifiers="sha256"))
+ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
+
+def masked(text: str) -> str:
+    """``text`` with a star in place of each part that the guard finds."""
+    for finding in reversed(GUARD.findings(text)):
+        text = f"{text[: finding.start]}*{text[finding.end :]}"
+    return text
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("x «jwt», y", "x *, y"),
+        ("tskey-client-«alnum 12»-«alnum 20»", "*"),
+        ("dt0c01.«lower 24».«lower 64», next", "*, next"),
+        ("pscale_tkn_«lower 20»=«lower 10»_x-y", "*"),
+        ("flb_live_«alnum 20»;", "*;"),
+        ("(glpat-«alnum 20»)", "(*)"),
+        ("AK«»IA«upper 16»:«b64 40»", "*:*"),
+        ("bot «digit 9»:AA«url 33»", "bot *"),
+        ("https://outlook.office.com/webhook/«hex 36»/IncomingWebhook/«hex 32»",
+         "https://outlook.office.com/webhook/*"),
+        ("username bob password 7 0822455D0A16", "username bob password 7 *"),
+    ],
+)  # fmt: skip
+def test_the_form_is_enough(text: str, left: str) -> None:
+    assert masked(expand(text)) == left
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("Authorization: aivenv1 «alnum 40»", "Authorization: aivenv1 *"),
+        ("x-hub-signature-256: sha256=«hex 64»", "x-hub-signature-256: sha256=*"),
+        ("Set-Cookie: id=«alnum 20»; Path=/; HttpOnly", "Set-Cookie: id=*; Path=/; HttpOnly"),
+        ("/cb?code=«url 30»&page=2&state=«url 20»", "/cb?code=*&page=2&state=*"),
+        ("/x?a=1&sig=«alnum 40»%3D#top", "/x?a=1&sig=*#top"),
+        ("GET /reset-password/«alnum 32>/x".replace(">", "»"), "GET /reset-password/*/x"),
+        ("jdbc:oracle:thin:scott/t1ger@h:1521:x", "jdbc:oracle:thin:*@h:1521:x"),
+        ("Server=h;User Id=alice;Password=«alnum 12»;", "Server=h;User Id=*;Password=*;"),
+        ("machine h login bob password hunter2x", "machine h login bob password *"),
+    ],
+)
+def test_the_place_is_enough_and_its_surroundings_stay(text: str, left: str) -> None:
+    assert masked(expand(text)) == left
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+        "GET /webhooks/github-events-of-the-team/",
+        "/list?page_token=next&state=open&key=users",
+        "test_that_a_token_is_never_written_to_disk",
+        "unit-test-environment-for-the-build",
+        "sk_buff and hf_hub_download_with_retries_and_progress",
+        "com.example.google.a_rather_long_class_name_of_ours",
+        "Authorization: Bearer token_is_missing",
+        "kind: ConfigMap\ndata:\n  mode: fast\n",
+    ],
+)
+def test_names_and_words_are_no_tokens(text: str) -> None:
+    assert masked(text) == text
+
+
+def test_a_github_token_is_known_by_its_check_digits() -> None:
+    body = "A" * 30
+    rest, digits = crc32(body.encode()), ""
+    for _ in range(6):
+        rest, digit = divmod(rest, 62)
+        digits = ALPHABET[digit] + digits
+    token = f"ghp_{body}{digits}".encode()
+    assert tokens.has_github_checksum(token)
+    assert tokens.github(token, 0, len(token))  # although it looks like a filler
+    assert not tokens.has_github_checksum(token[:-1] + (b"0" if token[-1:] != b"0" else b"1"))
+    filler = b"ghp_" + b"x" * 36
+    assert not tokens.github(filler, 0, len(filler))
+
+
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        (b"abc_ResolveConfigurationAsynchronously", False),
+        (b"abc_kJxVbQmRtPzLwNcHdYfGsTaEuWo", True),
+        (b"abc_xxxxxxxxxxxxxxxxxxxxxx1x", False),
+        (b"abc_your1key2goes3here", False),
+        (b"abc_1234567890abcdef", True),
+    ],
+)
+def test_a_token_is_no_words_and_no_filler(value: bytes, *, found: bool) -> None:
+    assert tokens.token(value, 0, len(value)) is found
+
+
+@pytest.mark.parametrize(
+    ("query", "value", "found"),
+    [
+        (b"?token=", b"next", False),
+        (b"?token=", b"k3Jd9vQm2xTz", True),
+        (b"?access_token=", b"anything", True),
+        (b"?client_secret=", b"null", False),
+        (b"&state=", b"open", False),
+        (b"%26api_key%3D", b"short1", True),
+    ],
+)
+def test_a_doubtful_name_wants_a_random_value(query: bytes, value: bytes, *, found: bool) -> None:
+    data = b"https://h/" + query + value
+    assert urls.url_secret(data, len(data) - len(value), len(data)) is found
