@@ -51,8 +51,8 @@ TESTS = {
     "validators": ("rules",),
     "validators/assigned": ("assigned", "rules"),
     "validators/content": ("parts", "rules"),
-    "validators/national": ("persons", "rules"),
-    "validators/persons": ("persons", "rules"),
+    "validators/national": ("checks", "persons", "rules"),
+    "validators/persons": ("checks", "persons", "rules"),
     "validators/services": ("assigned", "rules"),
     "validators/shapes": ("assigned", "rules"),
     "validators/tokens": ("assigned", "rules"),
@@ -177,12 +177,17 @@ def _values(node: Any) -> Iterator[str]:
 
 def _steps(node: Any) -> Iterator[str]:
     match node:
-        case ast.Return(value=ast.expr()):
+        case ast.Return(value=ast.expr()) if not _is_false(node.value):
             yield "return None"
         case ast.Expr(value=ast.Call()) | ast.Raise():
             yield "pass"
         case ast.Break() | ast.Continue():
             yield "continue" if isinstance(node, ast.Break) else "break"
+
+
+def _is_false(node: ast.expr | None) -> bool:
+    """Whether a caller who asks for truth takes ``node`` for None."""
+    return isinstance(node, ast.Constant) and not node.value
 
 
 def _negated(node: Any) -> Iterator[str]:
