@@ -537,7 +537,8 @@ def _spans_or_all_if_wide(matcher: Matcher, data: bytes, leave: Leave | None) ->
         return spans
     bare = bytearray(data)
     for span in reversed(spans):
-        bare[span.start : span.end] = b" " * (span.end - span.start)
+        # As it is when it is guarded again; so the answer is the same then.
+        bare[span.start : span.end] = tombstone(matcher.rules[span.rule].name).encode()
     more = matcher.spans(bytes(bare).replace(b"\0", b""), leave)
     return [type(more[0])(0, len(data), more[0].rule)] if more else spans
 

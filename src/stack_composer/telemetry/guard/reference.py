@@ -25,11 +25,16 @@ def redact_reference(text: str, profile: str = "default") -> str:
     rules = text_rules(profile)
     data = text.encode("utf-8", "surrogatepass")
     owner = find_reference(data, rules)
+    answer = _marked(data, owner)
     if b"\0" in data:
-        gaps = bytes(byte if rule is None else 32 for byte, rule in zip(data, owner, strict=True))
-        wide = [rule for rule in find_reference(gaps.replace(b"\0", b""), rules) if rule]
+        wide = [rule for rule in find_reference(answer.replace(b"\0", b""), rules) if rule]
         if wide:
-            owner = [wide[0]] * len(data)
+            answer = _marked(data, [wide[0]] * len(data))
+    return answer.decode("utf-8", "surrogatepass")
+
+
+def _marked(data: bytes, owner: list[tuple[int, str] | None]) -> bytes:
+    """``data`` with a marker in place of each run of bytes with one owner."""
     pieces = []
     at = 0
     while at < len(data):
@@ -37,7 +42,7 @@ def redact_reference(text: str, profile: str = "default") -> str:
         while at < len(data) and owner[at] == rule:
             at += 1
         pieces.append(data[start:at] if rule is None else f"[redacted:{rule[1]}]".encode())
-    return b"".join(pieces).decode("utf-8", "surrogatepass")
+    return b"".join(pieces)
 
 
 def find_reference(data: bytes, rules: list[TextRule]) -> list[tuple[int, str] | None]:
