@@ -16,7 +16,13 @@ from re import _parser as parser  # type: ignore[attr-defined]
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stack_composer.telemetry.guard.gates import members
-from stack_composer.telemetry.guard.matcher import Matcher, best_matcher, search_rule
+from stack_composer.telemetry.guard.matcher import (
+    Matcher,
+    Patience,
+    UnsettledError,
+    best_matcher,
+    search_rule,
+)
 from stack_composer.telemetry.guard.rules import TextRule, text_rules
 
 if TYPE_CHECKING:
@@ -148,9 +154,11 @@ def timed(rule: str, kind: str, search: Search, data: bytes, cap_s: float = CAP_
     began = time.process_time()
     stopped = False
     try:
-        search_rule(counted, check, data, 0)
+        search_rule(counted, check, data, 0, Patience())
     except StoppedError:
         stopped = True
+    except UnsettledError:
+        pass  # The guard's patience ended: the text would be dropped, after this time.
     spent_ms = 1e3 * (time.process_time() - began)
     return Case(rule, kind, data[:START_BYTES], spent_ms, counted.asked, stopped)
 

@@ -34,7 +34,7 @@ CHANGED_MAX = (
     ("default", "keyword", 0.004),
     ("strict", "all", 0.012),
     ("strict", "keyword", 0.004),
-    ("strict", "no ip", 0.002),
+    ("strict", "no ip", 0.003),
 )
 NEAR_MAX = (("default", "secret", 0.36), ("strict", "pii", 0.125), ("strict", "natid", 0.31))
 KEPT_MIN = (("default", 0.88), ("strict", 0.88))

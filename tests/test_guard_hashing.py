@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from stack_composer.telemetry.errors import GuardError
+from stack_composer.telemetry.guard import hashing
 from stack_composer.telemetry.guard.hashing import (
     Hasher,
     UploadHasher,
@@ -117,6 +118,41 @@ def test_a_folder_in_the_salts_place_is_refused(tmp_path: Path) -> None:
     (tmp_path / "salt").mkdir()
     with pytest.raises(GuardError):
         load_salt(str(tmp_path))
+
+
+@posix
+def test_the_salt_is_private_from_its_first_byte(tmp_path: Path) -> None:
+    """Not only once somebody has read it, when its mode is put right."""
+    old = os.umask(0)
+    try:
+        hashing._write_salt(str(tmp_path / "salt"), hashing._place)
+    finally:
+        os.umask(old)
+    assert (tmp_path / "salt").stat().st_mode & 0o777 == 0o600
+
+
+@posix
+def test_reading_the_salt_leaves_no_file_open(tmp_path: Path) -> None:
+    load_salt(str(tmp_path))
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    os.close(descriptor)
+    load_salt(str(tmp_path))
+    after = os.open(tmp_path, os.O_RDONLY)
+    os.close(after)
+    assert after == descriptor
+
+
+def test_where_no_hard_links_are_the_salt_is_renamed_into_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_paths: str) -> None:
+        raise OSError("no links here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    salt = load_salt(str(tmp_path))
+    hashing._write_salt(str(tmp_path / "salt"), hashing._place)
+    assert load_salt(str(tmp_path)) == salt
+    assert [entry.name for entry in tmp_path.iterdir()] == ["salt"]
 
 
 def test_processes_that_start_at_once_share_one_salt(tmp_path: Path) -> None:

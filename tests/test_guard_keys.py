@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stack_composer.telemetry.guard import keys, semconv
+from stack_composer.telemetry.guard.engine import Guard
 from stack_composer.telemetry.guard.keys import KeyTable, split_words
 from stack_composer.telemetry.guard.policy import Policy
 from stack_composer.telemetry.guard.rules import key_rules
@@ -321,3 +322,30 @@ def test_machine_ids_are_marked_and_measures_are_searched_like_any_text() -> Non
     assert not table.verdict("code.lineno", "code.lineno").machine
     assert table.verdict("trace_id", "trace_id").machine
     assert table.verdict("k8s.pod.uid", "k8s.pod.uid").machine
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "header.ghp_" + "a1B2c3" * 6,
+        "Cookie: sid=" + "q7Zk2mX9vB4nR8tY3wL6" + "; theme=dark",
+        "my token: 1 password=" + "q7Zk2mX9vB4nR8tY3wL6" + " of 2",
+    ],
+    ids=["a word of the marker", "a word that ends the key now", "a word that is gone"],
+)
+def test_a_key_that_lost_a_secret_is_judged_as_before(key: str) -> None:
+    """What is written is guarded again by who reads it: the marker's words are no key's."""
+    guard = Guard(Policy(salt=bytes(32)))
+    once = guard.value("payload", {key: ["clean text", 7]})
+    assert key not in once
+    assert guard.value("payload", once) == once
+
+
+def test_a_marker_is_not_given_another_name() -> None:
+    guard = Guard(Policy(salt=bytes(32)))
+    assert guard.value("password", "[redacted:email]") == "[redacted:email]"
+    assert guard.value("password", "[redacted:email] x") == "[redacted:password-key]"
+    assert guard.value("password", "[redacted:]") == "[redacted:password-key]"
+    assert guard.counts == {("password-key", "mask"): 2}
+    assert guard.value("payload", {"prompt": "[redacted:email]"}) == {"prompt": "[redacted:email]"}
+    assert guard.value("user.id", "[redacted:email]") == "[redacted:email]"

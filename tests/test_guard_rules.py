@@ -46,7 +46,7 @@ def found(kind: str, text: str, profile: str = "strict") -> list[str]:
         searcher.rules[hit.rule].name
         for index in searcher._candidates(data)
         if index < len(searcher.rules)
-        for hit in matcher.search_rule(*searcher._search(index), data, index)
+        for hit in matcher.search_rule(*searcher._search(index), data, index, matcher.Patience())
     ]
 
 

@@ -51,6 +51,9 @@ REPEATED_BYTES_MIN: Final = 12
 REPEATED_SPANS_MAX: Final = 64
 MATCH_BYTES_MIN: Final = 3
 _APART: Final = ("structure", "own")  # Tiers with an automaton of their own.
+PATIENCE: Final = 1 << 25
+"""What looking at the hits of one text may cost, in bytes read; it is some 0.2 s."""
+_HIT_COST: Final = 256
 _RE2_BYTES_MAX = 64 << 20  # Room for the automaton's states; it takes what it needs.
 
 
@@ -58,7 +61,30 @@ _MARKER_BYTES_MAX = MARKER_NAME_CHARS_MAX + 1 + max(MARKER_HASH_CHARS) + 1
 
 
 class UnsettledError(Exception):
-    """A text still had hits after ``ROUNDS_MAX`` rounds: it cannot be judged."""
+    """A text cannot be judged: it still had hits after ``ROUNDS_MAX`` rounds, or too many."""
+
+
+class Patience:
+    """What is left for the hits of one text.
+
+    A hit that is refused is stepped over by one byte, so a text made for it, a long run
+    that is refused at every place, would be read as often as it has bytes.
+    """
+
+    __slots__ = ("left",)
+
+    def __init__(self) -> None:
+        self.left = PATIENCE
+
+    def spend(self, match_bytes: int) -> None:
+        """Pay for one hit.
+
+        Raises:
+            UnsettledError: Nothing is left; the text must be dropped.
+        """
+        self.left -= match_bytes + _HIT_COST
+        if self.left < 0:
+            raise UnsettledError
 
 
 class Span:
@@ -146,8 +172,9 @@ class Matcher:
         """
         work = blank_markers(data)
         found: list[Span] = []
+        patience = Patience()
         for _ in range(ROUNDS_MAX):
-            fresh = self._hits(work, leave or _NOTHING_LEFT)
+            fresh = self._hits(work, leave or _NOTHING_LEFT, patience)
             if not fresh:
                 return found
             fresh = merge(_whole_characters(data, span) for span in fresh)
@@ -161,16 +188,16 @@ class Matcher:
         indexes = self._candidates(blank_markers(data))
         return [self.rules[index] for index in indexes if index < len(self.rules)]
 
-    def _hits(self, data: bytes, leave: Leave) -> list[Span]:
+    def _hits(self, data: bytes, leave: Leave, patience: Patience) -> list[Span]:
         found = []
         for index in self._candidates(data):
             if index == len(self.rules):
-                found += self._hidden_hits(data, leave)
+                found += self._hidden_hits(data, leave, patience)
             elif self.rules[index].tier not in leave.tiers:
-                found += search_rule(*self._search(index), data, index, leave.exempt)
+                found += search_rule(*self._search(index), data, index, patience, leave.exempt)
         return found
 
-    def _hidden_hits(self, data: bytes, leave: Leave) -> list[Span]:
+    def _hidden_hits(self, data: bytes, leave: Leave, patience: Patience) -> list[Span]:
         """What the rules find in ``data`` as its reader would read it."""
         from .views import views
 
@@ -184,23 +211,34 @@ class Matcher:
                     continue
                 found += [
                     Span(*view.origin(span.start, span.end), index)
-                    for span in search_rule(*self._search(index), view.data, index, leave.exempt)
+                    for span in search_rule(
+                        *self._search(index), view.data, index, patience, leave.exempt
+                    )
                 ]
         return found
 
 
 def search_rule(
-    pattern: Pattern, check: Check, data: bytes, index: int, exempt: Exempt | None = None
+    pattern: Pattern,
+    check: Check,
+    data: bytes,
+    index: int,
+    patience: Patience,
+    exempt: Exempt | None = None,
 ) -> list[Span]:
     """Find every confirmed hit of one rule.
 
     A hit that the validator refuses is stepped over by one byte only, since the secret
     may begin inside it. One that the user exempted is stepped over as a whole.
+
+    Raises:
+        UnsettledError: ``patience`` came to its end.
     """
     found = []
     position = 0
     last = len(data) - MATCH_BYTES_MIN
     while position <= last and (match := pattern.search(data, position)):
+        patience.spend(match.end() - match.start())
         start, end = secret_span(match)
         if end > start and (answer := check(data, start, end)):
             end = max(end, answer)

@@ -1,0 +1,131 @@
+"""The matcher's parts, each by itself: bounds that whole texts rarely touch."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from stack_composer.telemetry.guard import matcher, rules
+from stack_composer.telemetry.guard.matcher import (
+    Patience,
+    Span,
+    UnsettledError,
+    after_text,
+    blank_markers,
+    merge,
+    repeats,
+    search_rule,
+    text_starts,
+)
+
+TEXT = "aé€\U0001f600b"
+
+
+def test_a_span_takes_whole_characters() -> None:
+    """Wherever it begins and ends, and in bytes that are no text at all."""
+    data = TEXT.encode()
+    borders = [len(TEXT[:at].encode()) for at in range(len(TEXT) + 1)]
+    for start in range(len(data)):
+        for end in range(start + 1, len(data) + 1):
+            whole = matcher._whole_characters(data, Span(start, end, 5))
+            assert whole.start == max(border for border in borders if border <= start)
+            assert whole.end == min(border for border in borders if border >= end)
+            assert whole.rule == 5
+    broken = b"\x80\xbfab\xbf\x80"
+    whole = matcher._whole_characters(broken, Span(1, 3, 0))
+    assert (whole.start, whole.end) == (0, 3)
+    whole = matcher._whole_characters(broken, Span(2, 4, 0))
+    assert (whole.start, whole.end) == (2, 6)
+    whole = matcher._whole_characters(b"\xc0\xc1", Span(1, 1, 0))
+    assert (whole.start, whole.end) == (1, 1)
+
+
+def test_what_is_blanked_keeps_its_place() -> None:
+    blanked = matcher._blank(b"abcdefgh", [Span(1, 3, 0), Span(6, 8, 0)])
+    assert blanked == b"a\0\0def\0\0"
+
+
+@pytest.mark.parametrize(
+    ("text", "blank"),
+    [
+        ("x[redacted:email]y", True),
+        ("[redacted:" + "n" * matcher.MARKER_NAME_CHARS_MAX + "]", True),
+        ("[redacted:" + "n" * (matcher.MARKER_NAME_CHARS_MAX + 1) + "]", False),
+        ("[redacted:]", False),
+        ("[redacted:Email]", False),
+        ("[redacted:a b]", False),
+        ("[redacted:email", False),
+        ("[redacted:" + "n" * matcher.MARKER_NAME_CHARS_MAX + ":" + "a0" * 32 + "]", True),
+        ("x[redacted:project:" + "f9" * 16 + "]y", True),
+        ("[redacted:project:" + "f9" * 15 + "]", False),
+        ("[redacted:project:" + "g9" * 16 + "]", False),
+        ("[redacted::" + "f9" * 16 + "]", False),
+    ],
+)
+def test_markers_and_nothing_else_are_blanked(text: str, *, blank: bool) -> None:
+    data = text.encode()
+    kept = data.strip(b"xy") if blank else b""
+    assert blank_markers(data) == data.replace(kept, b"\0" * len(kept)) if kept else data
+    assert (b"\0" in blank_markers(data)) is blank
+    assert blank_markers(data + b"[redacted:email]").endswith(b"\0" * 16)
+
+
+def test_texts_begin_where_their_bytes_do() -> None:
+    """With one character of two bytes as with none, and with several."""
+    for texts in (["ab", "", "c"], ["é", "ab"], ["é", "é", "x"], ["", "\U0001f600"]):
+        joined = "\0".join(texts).encode()
+        starts = text_starts(texts, len(joined))
+        assert [joined[start:].split(b"\0")[0].decode() for start in starts[:-1]] == texts
+        assert starts[-1] == len(joined) + 1
+
+
+def test_a_search_that_would_stand_still_is_given_up() -> None:
+    assert after_text([0, 4, 8], 0, 2) == 3
+    with pytest.raises(UnsettledError):
+        after_text([0, 4, 8], 0, 3)
+
+
+def test_a_group_that_took_nothing_is_no_secret() -> None:
+    found = search_rule(re.compile(rb"ab(c?)"), lambda *_: True, b"ab abc ab", 0, Patience())
+    assert [(span.start, span.end) for span in found] == [(5, 6)]
+
+
+def test_the_last_bytes_of_a_text_are_searched() -> None:
+    found = search_rule(re.compile(rb"abc"), lambda *_: True, b"abc", 0, Patience())
+    assert [(span.start, span.end) for span in found] == [(0, 3)]
+
+
+def test_spans_that_touch_stay_two() -> None:
+    """They are two finds; only what overlaps is one, with the earliest rule's name."""
+    spans = [Span(4, 6, 1), Span(0, 4, 2), Span(5, 9, 0), Span(6, 7, 3)]
+    assert [(one.start, one.end, one.rule) for one in merge(spans)] == [(0, 4, 2), (4, 9, 0)]
+
+
+def test_what_was_found_is_found_wherever_it_stands() -> None:
+    """If it is long and no plain word; what is short before it does not matter."""
+    secret, word = b"q7Zk2mX9vB4n", b"password" * 2
+    data = b" ".join([b"ab1", secret, word, b"ab1", secret, word, secret])
+    found = [Span(0, 3, 0), Span(4, 16, 1), Span(17, 33, 2)]
+    more = repeats(data, found)
+    assert {(span.start, span.rule) for span in more} == {
+        (match.start(), 1) for match in re.finditer(secret, data)
+    }
+    assert all(span.end - span.start == len(secret) for span in more)
+    assert repeats(data, found * 30) == []
+    assert repeats(secret[:-1] * 2, [Span(0, 11, 0)]) == []
+
+
+def test_a_set_without_room_leaves_no_rule_out() -> None:
+    pytest.importorskip("re2")
+    own = matcher.Re2Matcher(rules.text_rules("default"))
+
+    class FullSet:
+        def Match(self, _data: bytes) -> None:  # noqa: N802 - the name that RE2's binding has
+            return None
+
+    own._sets = [FullSet() for _ in own._parts]
+    (email,) = [at for at, rule in enumerate(own.rules) if rule.name == "email"]
+    (part,) = [part for part in own._parts if email in part]
+    assert list(own._candidates(b"to alice@" + b"example.org")) == sorted(part)
+    assert list(own._candidates(b"nothing")) == []

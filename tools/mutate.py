@@ -1,0 +1,326 @@
+"""Change the guard's code in one small place at a time, and see whether a test notices.
+
+Usage: ``python tools/mutate.py [--module NAME] [--sample N] [--minutes M] [--seed S]``
+
+A change that no test notices is a *survivor*: a missing test, or a change that makes
+no difference. Those of the second kind are listed with their reasons in survivors.toml
+and are not reported again. Everything happens in a copy in a temporary folder.
+
+Text is not changed, and neither are annotations: what is left is what decides.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import copy
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+GUARD = "src/stack_composer/telemetry/guard"
+ACCEPTED = ROOT / "tools" / "survivors.toml"
+EXEMPT = {"table.py", "reference.py"}  # generated; a tool of the tests
+TESTS = {
+    "engine": ("engine", "views", "bounds"),
+    "examples": ("rules",),
+    "gates": ("rules",),
+    "hashing": ("hashing",),
+    "hidden": ("views", "bounds"),
+    "keys": ("keys", "engine"),
+    "matcher": ("matcher", "engine", "views", "bounds"),
+    "plain": ("engine",),
+    "policy": ("hashing",),
+    "rules": ("rules", "keys"),
+    "validators": ("rules",),
+    "views": ("views", "bounds", "engine"),
+}
+"""Which of tests/test_guard_*.py concern a module or a folder, the telling ones first."""
+SLOW = "tests/test_guard_engine.py::test_no_pattern_makes_a_plain_text_that_it_hits"
+"""Takes as long as all others; it concerns plain.py only."""
+
+SWAPPED: dict[type, type] = {
+    ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt,
+    ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.Is: ast.IsNot, ast.IsNot: ast.Is,
+    ast.In: ast.NotIn, ast.NotIn: ast.In, ast.And: ast.Or, ast.Or: ast.And,
+    ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.FloorDiv, ast.FloorDiv: ast.Mult,
+    ast.BitAnd: ast.BitOr, ast.BitOr: ast.BitAnd, ast.LShift: ast.RShift,
+    ast.Break: ast.Continue, ast.Continue: ast.Break,
+}  # fmt: skip
+RENAMED = {"min": "max", "max": "min", "any": "all", "all": "any"}
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One change: bytes ``[start, end)`` of a module become ``code``."""
+
+    module: str
+    line: int
+    start: int
+    end: int
+    was: str
+    code: str
+    context: str
+
+    @property
+    def change(self) -> str:
+        """What was changed, as it is told and as survivors.toml knows it."""
+        return f"{self.was} -> {self.code}"
+
+
+class Mutator(ast.NodeVisitor):
+    """Collects the mutants of one module."""
+
+    def __init__(self, module: str, source: str) -> None:
+        self.module = module
+        self.lines = source.splitlines()
+        self.starts = [0]
+        for line in source.encode().splitlines(keepends=True):
+            self.starts.append(self.starts[-1] + len(line))
+        self.source = source.encode()
+        self.found: list[Mutant] = []
+
+    def visit(self, node: ast.AST) -> None:
+        """Add the mutants of ``node`` and of what lies within, unless it only tells."""
+        if _only_tells(node):
+            return
+        for replacement in mutations(node):
+            self._add(node, replacement)
+        for name, value in ast.iter_fields(node):
+            if name in {"annotation", "returns", "decorator_list", "type_params"}:
+                continue
+            for below in value if isinstance(value, list) else [value]:
+                if isinstance(below, ast.AST):
+                    self.visit(below)
+
+    def _add(self, node: Any, replacement: str) -> None:
+        start = self.starts[node.lineno - 1] + node.col_offset
+        end = self.starts[node.end_lineno - 1] + node.end_col_offset
+        was = " ".join(self.source[start:end].decode().split())
+        context = self.lines[node.lineno - 1].strip()
+        self.found.append(Mutant(self.module, node.lineno, start, end, was, replacement, context))
+
+
+def _only_tells(node: ast.AST) -> bool:
+    """Whether ``node`` decides nothing: imports, texts that are put together, types."""
+    if isinstance(node, (ast.Import, ast.ImportFrom, ast.JoinedStr)):
+        return True
+    if isinstance(node, ast.If):
+        return any(name in ast.unparse(node.test) for name in ("TYPE_CHECKING", "__name__"))
+    return isinstance(node, ast.Assign) and "TYPE_CHECKING" in ast.unparse(node)
+
+
+def mutations(node: Any) -> Iterator[str]:
+    """The code of each small change of ``node`` itself."""
+    yield from _operators(node)
+    yield from _values(node)
+    yield from _steps(node)
+    yield from _negated(node)
+
+
+def _operators(node: Any) -> Iterator[str]:
+    match node:
+        case ast.Compare():
+            for index, op in enumerate(node.ops):
+                other = [*node.ops[:index], SWAPPED[type(op)](), *node.ops[index + 1 :]]
+                yield _with(node, ops=other)
+        case ast.UnaryOp(op=ast.Not() | ast.USub()):
+            yield f"({ast.unparse(node.operand)})"
+        case ast.BoolOp():
+            yield _with(node, op=SWAPPED[type(node.op)]())
+        case ast.BinOp() if type(node.op) in SWAPPED and not _is_text(node):
+            yield _with(node, op=SWAPPED[type(node.op)]())
+        case ast.AugAssign(op=ast.Add() | ast.Sub()) if not isinstance(node.value, ast.List):
+            yield _with(node, op=SWAPPED[type(node.op)]())[1:-1]
+
+
+def _values(node: Any) -> Iterator[str]:
+    match node:
+        case ast.Constant(value=bool()):
+            yield str(not node.value)
+        case ast.Constant(value=int(number)):
+            yield f"({number + 1})"
+            yield f"({number - 1})"
+        case ast.Slice():
+            yield from (_with(node, **{end: None})[1:-1] for end in ("lower", "upper"))
+        case ast.Call(func=ast.Name(id=name)) if name in RENAMED:
+            yield _with(node, func=ast.Name(RENAMED[name]))
+
+
+def _steps(node: Any) -> Iterator[str]:
+    match node:
+        case ast.Return(value=ast.expr()):
+            yield "return None"
+        case ast.Expr(value=ast.Call()) | ast.Raise():
+            yield "pass"
+        case ast.Break() | ast.Continue():
+            yield "continue" if isinstance(node, ast.Break) else "break"
+
+
+def _negated(node: Any) -> Iterator[str]:
+    """A condition without an operator, the other way round."""
+    if isinstance(node, (ast.Call, ast.Name, ast.Attribute)) and getattr(node, "decides", False):
+        yield f"(not {ast.unparse(node)})"
+    if type(node) in {ast.If, ast.While, ast.IfExp}:
+        node.test.decides = True
+    for condition in getattr(node, "ifs", ()):
+        condition.decides = True
+
+
+def _with(node: Any, **fields: Any) -> str:
+    changed = copy.copy(node)
+    for name, value in fields.items():
+        setattr(changed, name, value)
+    return f"({ast.unparse(changed)})"
+
+
+def _is_text(node: ast.BinOp) -> bool:
+    return any(
+        isinstance(part, ast.JoinedStr)
+        or (isinstance(part, ast.Constant) and isinstance(part.value, (str, bytes)))
+        for part in (node.left, node.right)
+    )
+
+
+def find_mutants(folder: Path, wanted: str) -> list[Mutant]:
+    """The mutants of every module whose path below the guard begins with ``wanted``."""
+    found: list[Mutant] = []
+    for path in sorted((folder / GUARD).rglob("*.py")):
+        module = path.relative_to(folder / GUARD).as_posix()
+        if module in EXEMPT or not module.startswith(wanted):
+            continue
+        source = path.read_text(encoding="utf-8")
+        mutator = Mutator(module, source)
+        mutator.visit(ast.parse(source))
+        found += [mutant for mutant in mutator.found if mutant.was != mutant.code.strip("()")]
+    return found
+
+
+class Runner:
+    """Runs the tests of a module in a copy of the project, as it is or with a mutant."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.limits_s: dict[str, float] = {}
+        self.environment = {
+            **os.environ,
+            "PYTHONPATH": str(folder / "src"),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+
+    def killed(self, mutant: Mutant) -> bool:
+        """Whether a test fails, or does not come to its end, with ``mutant``."""
+        path = self.folder / GUARD / mutant.module
+        source = path.read_bytes()
+        code = mutant.code.encode()
+        path.write_bytes(source[: mutant.start] + code + source[mutant.end :])
+        try:
+            return not self._passes(mutant.module, self.limits_s[mutant.module])
+        finally:
+            path.write_bytes(source)
+
+    def check(self, module: str) -> None:
+        """See the tests of ``module`` pass, and how long they take.
+
+        Raises:
+            SystemExit: They fail as it is, so they could tell nothing.
+        """
+        began = time.monotonic()
+        if not self._passes(module, None):
+            sys.exit(f"the tests of {module} fail without any change")
+        self.limits_s[module] = 3 * (time.monotonic() - began) + 10
+
+    def _passes(self, module: str, limit_s: float | None) -> bool:
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
+        try:
+            done = subprocess.run(
+                [*command, "--hypothesis-seed=0", *tests_of(module)],
+                cwd=self.folder,
+                env=self.environment,
+                capture_output=True,
+                timeout=limit_s,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return False
+        return done.returncode == 0
+
+
+def tests_of(module: str) -> list[str]:
+    """The arguments for pytest that choose the tests which concern ``module``."""
+    name = module.removesuffix(".py").split("/")[0]
+    files = [f"tests/test_guard_{part}.py" for part in TESTS[name]]
+    return files if name == "plain" else [*files, "--deselect", SLOW]
+
+
+def accepted() -> dict[tuple[str, str, str], str]:
+    """The survivors that make no difference, with the reason why."""
+    if not ACCEPTED.exists():
+        return {}
+    rows = tomllib.loads(ACCEPTED.read_text(encoding="utf-8"))["survivor"]
+    return {(row["module"], row["line"], row["change"]): row["reason"] for row in rows}
+
+
+def run(runner: Runner, mutants: list[Mutant], minutes: float) -> tuple[Counter[Any], list[Mutant]]:
+    """Try ``mutants`` in order until the time is over; count them by module and outcome."""
+    counts: Counter[Any] = Counter()
+    survivors = []
+    known = accepted()
+    end = time.monotonic() + 60 * minutes
+    for mutant in mutants:
+        if time.monotonic() > end:
+            break
+        if (mutant.module, mutant.context, mutant.change) in known:
+            counts[mutant.module, "accepted"] += 1
+            continue
+        if mutant.module not in runner.limits_s:
+            runner.check(mutant.module)
+        killed = runner.killed(mutant)
+        counts[mutant.module, "killed" if killed else "survived"] += 1
+        if not killed:
+            survivors.append(mutant)
+            print(
+                f"{mutant.module}:{mutant.line}: {mutant.change}\n    {mutant.context}", flush=True
+            )
+    return counts, survivors
+
+
+def main() -> int:
+    """Try a sample and print what survived; exit code 1 if anything did."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n", maxsplit=1)[0])
+    parser.add_argument("--module", default="", help="begin of a path below guard/: keys.py")
+    parser.add_argument("--line", type=int, help="only the mutants of this line")
+    parser.add_argument("--sample", type=int, default=100, help="how many mutants (100)")
+    parser.add_argument("--minutes", type=float, default=30, help="stop after these (30)")
+    parser.add_argument("--seed", type=int, default=0, help="of the sample (0)")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for part in ("src", "tests"):
+            shutil.copytree(ROOT / part, folder / part)
+        shutil.copy(ROOT / "pyproject.toml", folder)
+        mutants = find_mutants(folder, options.module)
+        if options.line:
+            mutants = [mutant for mutant in mutants if mutant.line == options.line]
+        print(f"{len(mutants)} mutants", flush=True)
+        random.Random(options.seed).shuffle(mutants)  # noqa: S311 - a sample, not a secret
+        counts, survivors = run(Runner(folder), mutants[: options.sample], options.minutes)
+    for module in sorted({module for module, _ in counts}):
+        tried = [f"{counts[module, kind]} {kind}" for kind in ("killed", "survived", "accepted")]
+        print(f"{module}: {', '.join(tried)}")
+    return 1 if survivors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
