@@ -328,7 +328,7 @@ class Re2Matcher(Matcher):
             )
             for part in self._parts
         ]
-        self._sets: list[Any] = []
+        self._sets: list[Any] = [None] * len(self._parts)
 
     def _gate_of(self, index: int) -> bytes:
         return self.rules[index].gate if index < len(self.rules) else HIDDEN
@@ -348,10 +348,13 @@ class Re2Matcher(Matcher):
         return sorted(found)
 
     def _candidates(self, data: bytes) -> Iterable[int]:
-        if not self._sets:
-            self._sets = [self._compile_set(part) for part in self._parts]
         found: list[int] = []
-        for part, gate, union in zip(self._parts, self._gates, self._sets, strict=True):
+        for number, (part, gate) in enumerate(zip(self._parts, self._gates, strict=True)):
+            union = self._sets[number]
+            if union is None:
+                if gate.search(data) is None:
+                    continue  # A set takes as long to make as all else at the start.
+                union = self._sets[number] = self._compile_set(part)
             hits: list[int] | None = union.Match(data)
             if hits:
                 found += [part[hit] for hit in hits]
