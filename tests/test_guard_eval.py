@@ -368,8 +368,9 @@ def test_a_rule_that_looks_again_and_again_at_a_long_run_is_found_out() -> None:
     rules = [rule_of("[a-z]{20,}", "tokens.jwt"), rule_of("[a-z]{20,40}@", "tokens.jwt")]
     matcher = best_matcher(rules)
     trap, harmless = (worst.worst_of(matcher, at, size=1 << 15) for at in (0, 1))
-    assert trap.asked > 1000
-    assert trap.ms > 5 * harmless.ms
+    # Each look costs the guard's patience, so there are no more than it allows.
+    assert trap.asked > 200
+    assert b"@" in harmless.start or harmless.asked < trap.asked
     assert trap.start.isalnum()
 
 

@@ -346,6 +346,6 @@ def test_a_marker_is_not_given_another_name() -> None:
     assert guard.value("password", "[redacted:email]") == "[redacted:email]"
     assert guard.value("password", "[redacted:email] x") == "[redacted:password-key]"
     assert guard.value("password", "[redacted:]") == "[redacted:password-key]"
-    assert guard.counts == {("password-key", "mask"): 2}
+    assert guard.tally.counts == {("password-key", "mask"): 2}
     assert guard.value("payload", {"prompt": "[redacted:email]"}) == {"prompt": "[redacted:email]"}
     assert guard.value("user.id", "[redacted:email]") == "[redacted:email]"

@@ -38,7 +38,7 @@ def test_any_text_can_be_taken_for_a_command(line: str) -> None:
     guard = Guard(Policy(salt=bytes(32)))
     assert isinstance(guard.value("process.command_line", line), str)
     assert isinstance(guard.value("process.command_args", line.split(" ")), list)
-    assert guard.faults == 0
+    assert guard.tally.faults == 0
 
 
 @given(st.text(alphabet="walrus' \"\\`;$-/*#\n", max_size=20))

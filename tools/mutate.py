@@ -48,6 +48,8 @@ TESTS = {
     "policy": ("hashing", "own"),
     "rules": ("rules", "keys"),
     "sql": ("parts", "content"),
+    "tally": ("engine",),
+    "texts": ("engine", "keys", "content", "views", "bounds"),
     "validators": ("rules",),
     "validators/assigned": ("assigned", "rules"),
     "validators/content": ("parts", "rules"),

@@ -216,7 +216,12 @@ class Matcher:
                 found += [
                     Span(*view.origin(span.start, span.end), index)
                     for span in search_rule(
-                        *self._search(index), view.data, index, patience, leave.exempt
+                        *self._search(index),
+                        view.data,
+                        index,
+                        patience,
+                        leave.exempt,
+                        joined=view.joined,
                     )
                 ]
         return found
@@ -229,8 +234,10 @@ def search_rule(
     index: int,
     patience: Patience,
     exempt: Exempt | None = None,
+    *,
+    joined: bool = False,
 ) -> list[Span]:
-    """Find every confirmed hit of one rule.
+    """Find every confirmed hit of one rule; ``joined`` if ``data`` is lines put together.
 
     A hit that the validator refuses is stepped over by one byte only, since the secret
     may begin inside it. One that the user exempted is stepped over as a whole.
@@ -245,7 +252,9 @@ def search_rule(
         patience.spend(match.end() - match.start())
         start, end = secret_span(match)
         if end > start and (answer := check(data, start, end)):
-            end = run_end(data, start, max(end, answer))
+            end = max(end, answer)
+            if not joined:
+                end = run_end(data, start, end)
             if exempt is None or not exempt(index, data[start:end]):
                 found.append(Span(start, end, index))
             position = end
@@ -343,7 +352,7 @@ class Re2Matcher(Matcher):
             )
             for part in self._parts
         ]
-        self._sets: list[Any] = []
+        self._sets: list[Any] = [None] * len(self._parts)
 
     def _gate_of(self, index: int) -> bytes:
         return self.rules[index].gate if index < len(self.rules) else HIDDEN
@@ -363,10 +372,13 @@ class Re2Matcher(Matcher):
         return sorted(found)
 
     def _candidates(self, data: bytes) -> Iterable[int]:
-        if not self._sets:
-            self._sets = [self._compile_set(part) for part in self._parts]
         found: list[int] = []
-        for part, gate, union in zip(self._parts, self._gates, self._sets, strict=True):
+        for number, (part, gate) in enumerate(zip(self._parts, self._gates, strict=True)):
+            union = self._sets[number]
+            if union is None:
+                if gate.search(data) is None:
+                    continue  # A set takes as long to make as all else at the start.
+                union = self._sets[number] = self._compile_set(part)
             hits: list[int] | None = union.Match(data)
             if hits:
                 found += [part[hit] for hit in hits]

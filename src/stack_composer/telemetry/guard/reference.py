@@ -60,7 +60,9 @@ def find_reference(data: bytes, rules: list[TextRule]) -> list[tuple[int, str] |
     return owner
 
 
-def _all_hits(data: bytes, rules: list[TextRule]) -> list[tuple[int, int, int]]:
+def _all_hits(
+    data: bytes, rules: list[TextRule], *, joined: bool = False
+) -> list[tuple[int, int, int]]:
     hits = []
     for number, rule in enumerate(rules):
         check = find_validator(rule.validator)
@@ -70,7 +72,7 @@ def _all_hits(data: bytes, rules: list[TextRule]) -> list[tuple[int, int, int]]:
             start, end = _secret(match)
             if end > start and (answer := check(data, start, end)):
                 end = max(end, answer)
-                if end - start >= 64 and (rest := _RUN.match(data, end - 1)):
+                if end - start >= 64 and not joined and (rest := _RUN.match(data, end - 1)):
                     end = rest.end()
                 hits.append((start, end, number))
                 at = end
@@ -86,7 +88,7 @@ def _hidden_hits(data: bytes, rules: list[TextRule]) -> list[tuple[int, int, int
     return [
         (*view.origin(start, end), number)
         for view in views(data)
-        for start, end, number in _all_hits(view.data, rules)
+        for start, end, number in _all_hits(view.data, rules, joined=view.joined)
         if rules[number].tier == "structure" or not view.joined
     ]
 
