@@ -112,3 +112,29 @@ def test_the_worst_texts_take_linear_time(piece: str) -> None:
     content.value_end(data, 11, 12)
     content.value_end(b'"content":[' + data, 10, 11)
     assert time.perf_counter() - begun < 8
+
+
+def test_what_overlaps_is_one_and_what_touches_is_two() -> None:
+    assert sql._disjoint([(3, 8, "?"), (0, 5, "?")]) == [(0, 8, "?")]
+    assert sql._disjoint([(0, 8, "?"), (3, 5, "?")]) == [(0, 8, "?")]
+    assert sql._disjoint([(5, 8, "?"), (0, 5, "?")]) == [(0, 5, "?"), (5, 8, "?")]
+
+
+@pytest.mark.parametrize(
+    ("query", "kept"),
+    [
+        ("--?\nselect 7", "--?\nselect ?"),
+        ("#why 7\nselect a from t", "#?\nselect a from t"),
+        ("#?\nselect 7", "#?\nselect ?"),
+        ("select a, #>", "select a, #>"),
+        ('select x::"Money"', 'select x::"Money"'),
+        ('select a where b = "Money"', "select a where b = ?"),
+        ("a#b", "a#b"),
+    ],
+)
+def test_comments_and_names_are_told_from_values(query: str, kept: str) -> None:
+    said, at = "", 0
+    for start, end, instead in sql.literals(query):
+        said += query[at:start] + instead
+        at = end
+    assert said + query[at:] == kept

@@ -172,7 +172,8 @@ def _values(node: Any) -> Iterator[str]:
             yield f"({number + 1})"
             yield f"({number - 1})"
         case ast.Slice():
-            yield from (_with(node, **{end: None})[1:-1] for end in ("lower", "upper"))
+            ends = [end for end in ("lower", "upper") if getattr(node, end)]
+            yield from (_with(node, **{end: None})[1:-1] for end in ends)
         case ast.Call(func=ast.Name(id=name)) if name in RENAMED:
             yield _with(node, func=ast.Name(RENAMED[name]))
 
