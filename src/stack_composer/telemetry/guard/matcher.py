@@ -50,10 +50,14 @@ ROUNDS_MAX: Final = 16
 REPEATED_BYTES_MIN: Final = 12
 REPEATED_SPANS_MAX: Final = 64
 MATCH_BYTES_MIN: Final = 3
-_APART: Final = ("structure", "own")  # Tiers with an automaton of their own.
 PATIENCE: Final = 1 << 25
 """What looking at the hits of one text may cost, in bytes read; it is some 0.2 s."""
 _HIT_COST: Final = 256
+LONG_BYTES_MIN: Final = 64
+_RUN_CHARS: Final = frozenset(
+    b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+/=_-"
+)
+_APART: Final = ("structure", "own")  # Tiers with an automaton of their own.
 _RE2_BYTES_MAX = 64 << 20  # Room for the automaton's states; it takes what it needs.
 
 
@@ -241,13 +245,24 @@ def search_rule(
         patience.spend(match.end() - match.start())
         start, end = secret_span(match)
         if end > start and (answer := check(data, start, end)):
-            end = max(end, answer)
+            end = run_end(data, start, max(end, answer))
             if exempt is None or not exempt(index, data[start:end]):
                 found.append(Span(start, end, index))
             position = end
         else:
             position = int(match.start()) + 1
     return found
+
+
+def run_end(data: bytes, start: int, end: int) -> int:
+    """The end of a long secret: where the run of characters that it stopped in ends.
+
+    A pattern counts so far and no further, and the rest of a key is as much a secret.
+    """
+    if end - start >= LONG_BYTES_MIN and data[end - 1] in _RUN_CHARS:
+        while end < len(data) and data[end] in _RUN_CHARS:
+            end += 1
+    return end
 
 
 def secret_span(match: Any) -> tuple[int, int]:

@@ -16,6 +16,7 @@ from .rules import TextRule, text_rules
 from .validators import find_validator
 from .views import views
 
+_RUN = re.compile(rb"[A-Za-z0-9+/=_-]+")
 _MARKER = re.compile(rb"\[redacted:[a-z0-9-]{1,40}(?::[0-9a-f]{32}(?:[0-9a-f]{32})?)?\]")
 
 
@@ -64,6 +65,8 @@ def _all_hits(data: bytes, rules: list[TextRule]) -> list[tuple[int, int, int]]:
             start, end = _secret(match)
             if end > start and (answer := check(data, start, end)):
                 end = max(end, answer)
+                if end - start >= 64 and (rest := _RUN.match(data, end - 1)):
+                    end = rest.end()
                 hits.append((start, end, number))
                 at = end
             else:
