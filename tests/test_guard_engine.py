@@ -385,7 +385,7 @@ def test_what_is_no_text_is_dropped() -> None:
 def test_a_text_that_does_not_settle_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(matcher, "ROUNDS_MAX", 1)
     guard = make_guard()
-    assert guard_texts(guard, [MAIL]) == [DROPPED]
+    assert guard_texts(guard, [f"to {MAIL}"]) == [DROPPED]
     assert guard.tally.faults == 1
 
 

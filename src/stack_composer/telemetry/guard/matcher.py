@@ -185,6 +185,8 @@ class Matcher:
             fresh = merge(fresh + repeats(work, fresh))
             found = merge(found + fresh)
             work = _blank(work, fresh)
+            if len(work) - work.count(0) < MATCH_BYTES_MIN:
+                return found  # The secret was all there was: nothing is left to look at.
         raise UnsettledError
 
     def asked(self, data: bytes) -> list[TextRule]:
@@ -374,18 +376,14 @@ class Re2Matcher(Matcher):
     def _candidates(self, data: bytes) -> Iterable[int]:
         found: list[int] = []
         for number, (part, gate) in enumerate(zip(self._parts, self._gates, strict=True)):
-            union = self._sets[number]
-            if union is None:
-                if gate.search(data) is None:
-                    continue  # A set takes as long to make as all else at the start.
-                union = self._sets[number] = self._compile_set(part)
+            # The gate has seen this text before; the set reads each new one to its end.
+            if gate.search(data) is None:
+                continue
+            union = self._sets[number] or self._compile_set(part)
+            self._sets[number] = union
             hits: list[int] | None = union.Match(data)
-            if hits:
-                found += [part[hit] for hit in hits]
-            elif gate.search(data):
-                # A set also answers so when it ran out of room. The gate never does; where
-                # the two disagree, every rule is asked.
-                found += part
+            # A set answers "none" when it ran out of room, too: then every rule is asked.
+            found += [part[hit] for hit in hits] if hits else part
         return sorted(found)
 
     def _compile(self, pattern: bytes) -> Pattern:
