@@ -13,6 +13,7 @@ import re
 from .hidden import HIDDEN
 from .matcher import REPEATED_BYTES_MIN, REPEATED_SPANS_MAX
 from .rules import TextRule, text_rules
+from .texts import WIDE_BYTES_MIN
 from .validators import find_validator
 from .views import views
 
@@ -26,10 +27,13 @@ def redact_reference(text: str, profile: str = "default") -> str:
     data = text.encode("utf-8", "surrogatepass")
     owner = find_reference(data, rules)
     if b"\0" in data:
-        gaps = bytes(byte if rule is None else 32 for byte, rule in zip(data, owner, strict=True))
-        wide = [rule for rule in find_reference(gaps.replace(b"\0", b""), rules) if rule]
-        if wide:
-            owner = [wide[0]] * len(data)
+        seen = [rule for byte, rule in zip(data, owner, strict=True) if byte]
+        wide = find_reference(data.replace(b"\0", b""), rules)
+        more = [hit for hit, known in zip(wide, seen, strict=True) if hit and not known]
+        for hit in more:
+            if more.count(hit) >= WIDE_BYTES_MIN:
+                owner = [hit] * len(data)
+                break
     pieces = []
     at = 0
     while at < len(data):

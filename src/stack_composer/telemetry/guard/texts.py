@@ -29,6 +29,8 @@ TEXT_CHARS_MAX: Final = 1 << 16
 TOO_LONG: Final = "too-long"
 OF_PERSONS: Final = ("person", "national")
 """The tiers that ids made by machines are not searched for."""
+WIDE_BYTES_MIN: Final = 4
+"""So much more found without NULs is a part of a secret, and no letter before it."""
 _EXEMPTS_MAX: Final = 4096
 _JUDGED_MAX: Final = 1024
 
@@ -249,16 +251,19 @@ def _spans_or_all_if_wide(matcher: Matcher, data: bytes, leave: Leave | None) ->
     """What the matcher finds, or all of ``data`` if more is found in it without its NULs.
 
     Between NULs stand the letters of a text of two or four bytes a character (UTF-16)
-    that is taken for one of single bytes.
+    that is taken for one of single bytes; and one NUL hides the rest of a secret.
     """
     spans = matcher.spans(data, leave)
     if b"\0" not in data:
         return spans
-    bare = bytearray(data)
-    for span in reversed(spans):
-        bare[span.start : span.end] = b" " * (span.end - span.start)
-    more = matcher.spans(bytes(bare).replace(b"\0", b""), leave)
-    return [type(more[0])(0, len(data), more[0].rule)] if more else spans
+    open_bytes = bytearray(b"\1" * len(data))
+    for span in spans:
+        open_bytes[span.start : span.end] = bytes(span.end - span.start)
+    left = bytes([is_open for is_open, byte in zip(open_bytes, data, strict=True) if byte])
+    for more in matcher.spans(data.replace(b"\0", b""), leave):
+        if left[more.start : more.end].count(1) >= WIDE_BYTES_MIN:
+            return [type(more)(0, len(data), more.rule)]
+    return spans
 
 
 def _finding(matcher: Matcher, data: bytes, span: Span) -> Finding:
