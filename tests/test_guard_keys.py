@@ -13,7 +13,7 @@ from stack_composer.telemetry.guard import keys, semconv
 from stack_composer.telemetry.guard.engine import Guard
 from stack_composer.telemetry.guard.keys import KeyTable, split_words
 from stack_composer.telemetry.guard.policy import Policy
-from stack_composer.telemetry.guard.rules import key_rules
+from stack_composer.telemetry.guard.rules import KeyRule, key_rules
 
 
 def rule_of(key: str, *recorded: str) -> str:
@@ -349,3 +349,18 @@ def test_a_marker_is_not_given_another_name() -> None:
     assert guard.tally.counts == {("password-key", "mask"): 2}
     assert guard.value("payload", {"prompt": "[redacted:email]"}) == {"prompt": "[redacted:email]"}
     assert guard.value("user.id", "[redacted:email]") == "[redacted:email]"
+
+
+def test_a_stem_counts_unless_a_word_tells_of_a_measure() -> None:
+    """Beside it, or at the end of the key; not at its beginning."""
+    rule = KeyRule("r", "mask", ("*pass*",), ("length",), ends=False, numbers=False, reason="r")
+    assert keys.holds_stem(rule, ["length", "of", "dbpass"]) == "pass"
+    assert not keys.holds_stem(rule, ["dbpass", "x", "length"])
+    assert not keys.holds_stem(rule, ["dbpass", "length", "x"])
+    assert not keys.holds_stem(rule, [])
+
+
+def test_a_verdict_is_turned_on_by_a_user_only() -> None:
+    verdict = keys.Verdict("key", "key", "scan")
+    assert not verdict.turned_on
+    assert not verdict.machine

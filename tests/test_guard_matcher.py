@@ -128,10 +128,9 @@ def test_a_set_without_room_leaves_no_rule_out() -> None:
             return None
 
     own._sets = [FullSet() for _ in own._parts]
-    mail = matcher.Re2Matcher([rule for rule in own.rules if rule.name in {"email", "bearer"}])
-    mail._sets = [FullSet() for _ in mail._parts]
-    assert list(mail._candidates(b"to alice@" + b"example.org")) == [0, 1, 2]
-    assert len(own.rules) in own._candidates(b"%41")
+    (email,) = [at for at, rule in enumerate(own.rules) if rule.name == "email"]
+    (part,) = [part for part in own._parts if email in part]
+    assert list(own._candidates(b"to alice@" + b"example.org")) == sorted(part)
     assert list(own._candidates(b"nothing")) == []
 
 

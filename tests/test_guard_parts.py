@@ -131,3 +131,29 @@ def test_literals_of_odd_queries(query: str, written: str) -> None:
     guard = Guard(Policy(salt=bytes(32)))
     assert guard.value("db.query.text", query) == written
     assert guard.value("db.query.text", written) == written
+
+
+def test_what_overlaps_is_one_and_what_touches_is_two() -> None:
+    assert sql._disjoint([(3, 8, "?"), (0, 5, "?")]) == [(0, 8, "?")]
+    assert sql._disjoint([(0, 8, "?"), (3, 5, "?")]) == [(0, 8, "?")]
+    assert sql._disjoint([(5, 8, "?"), (0, 5, "?")]) == [(0, 5, "?"), (5, 8, "?")]
+
+
+@pytest.mark.parametrize(
+    ("query", "kept"),
+    [
+        ("--?\nselect 7", "--?\nselect ?"),
+        ("#why 7\nselect a from t", "#?\nselect a from t"),
+        ("#?\nselect 7", "#?\nselect ?"),
+        ("select a, #>", "select a, #>"),
+        ('select x::"Money"', 'select x::"Money"'),
+        ('select a where b = "Money"', "select a where b = ?"),
+        ("a#b", "a#b"),
+    ],
+)
+def test_comments_and_names_are_told_from_values(query: str, kept: str) -> None:
+    said, at = "", 0
+    for start, end, instead in sql.literals(query):
+        said += query[at:start] + instead
+        at = end
+    assert said + query[at:] == kept

@@ -254,3 +254,12 @@ def test_base64_is_read_with_padding_and_without(length: int) -> None:
     run = base64.b64encode(said)
     for written in (run, run.rstrip(b"=")):
         assert [view.data for view in views(written)] == ([said] if len(run) >= 20 else [])
+
+
+def test_wide_text_is_judged_alike_with_its_markers(guard: Guard) -> None:
+    """Guarded again, what was found is a marker, and what stands beside it is the same."""
+    text = "password=@\0password=password=\\u00"
+    once = guard.value("note", text)
+    assert once != text
+    assert guard.value("note", once) == once
+    assert once == redact_reference(text)

@@ -223,6 +223,8 @@ def check_planted(draw: Draw) -> None:
     if not writable(writing, text):
         return
     between = draw.pick(SEPARATORS)
+    if (writing, between) == ("quoted-printable", "\n"):
+        return  # Behind an equals sign that is a soft line break, and joins what it separates.
     before, after = any_text(draw) + between, between + any_text(draw)
     secrets = found_in(own, before, text, after)
     answer = own.value("note", before + WRITINGS[writing](text) + after)

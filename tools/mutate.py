@@ -48,6 +48,8 @@ TESTS = {
     "policy": ("hashing", "own"),
     "rules": ("rules", "keys"),
     "sql": ("parts", "content"),
+    "tally": ("engine",),
+    "texts": ("engine", "keys", "content", "views", "bounds"),
     "validators": ("rules",),
     "validators/assigned": ("assigned", "rules"),
     "validators/content": ("parts", "rules"),
@@ -170,7 +172,8 @@ def _values(node: Any) -> Iterator[str]:
             yield f"({number + 1})"
             yield f"({number - 1})"
         case ast.Slice():
-            yield from (_with(node, **{end: None})[1:-1] for end in ("lower", "upper"))
+            ends = [end for end in ("lower", "upper") if getattr(node, end)]
+            yield from (_with(node, **{end: None})[1:-1] for end in ends)
         case ast.Call(func=ast.Name(id=name)) if name in RENAMED:
             yield _with(node, func=ast.Name(RENAMED[name]))
 

@@ -218,7 +218,12 @@ class Matcher:
                 found += [
                     Span(*view.origin(span.start, span.end), index)
                     for span in search_rule(
-                        *self._search(index), view.data, index, patience, leave.exempt
+                        *self._search(index),
+                        view.data,
+                        index,
+                        patience,
+                        leave.exempt,
+                        joined=view.joined,
                     )
                 ]
         return found
@@ -231,8 +236,10 @@ def search_rule(
     index: int,
     patience: Patience,
     exempt: Exempt | None = None,
+    *,
+    joined: bool = False,
 ) -> list[Span]:
-    """Find every confirmed hit of one rule.
+    """Find every confirmed hit of one rule; ``joined`` if ``data`` is lines put together.
 
     A hit that the validator refuses is stepped over by one byte only, since the secret
     may begin inside it. One that the user exempted is stepped over as a whole.
@@ -247,7 +254,9 @@ def search_rule(
         patience.spend(match.end() - match.start())
         start, end = secret_span(match)
         if end > start and (answer := check(data, start, end)):
-            end = run_end(data, start, max(end, answer))
+            end = max(end, answer)
+            if not joined:
+                end = run_end(data, start, end)
             if exempt is None or not exempt(index, data[start:end]):
                 found.append(Span(start, end, index))
             position = end
