@@ -114,6 +114,25 @@ def test_the_worst_texts_take_linear_time(piece: str) -> None:
     assert time.perf_counter() - begun < 8
 
 
+@pytest.mark.parametrize(
+    ("query", "written"),
+    [
+        ("/* a /* b */ walrus */ select 1", "/*?*/ select ?"),
+        ("/* a */ select 1 /* b */", "/*?*/ select ? /*?*/"),
+        ("/* a /* walrus */", "/*?*/"),
+        ('create user x identified by "walrus"', "create user x identified by ?"),
+        ('create user x identified by "walrus', "create user x identified by ?"),
+        ("MULTI\nSET k walrus\nEXEC", "MULTI\nSET k ?\nEXEC"),
+        ("JSON.SET k $ walrus", "JSON.SET k ? ?"),
+        ("CLIENT SETNAME walrus", "CLIENT ? ?"),
+    ],
+)
+def test_literals_of_odd_queries(query: str, written: str) -> None:
+    guard = Guard(Policy(salt=bytes(32)))
+    assert guard.value("db.query.text", query) == written
+    assert guard.value("db.query.text", written) == written
+
+
 def test_what_overlaps_is_one_and_what_touches_is_two() -> None:
     assert sql._disjoint([(3, 8, "?"), (0, 5, "?")]) == [(0, 8, "?")]
     assert sql._disjoint([(0, 8, "?"), (3, 5, "?")]) == [(0, 8, "?")]

@@ -13,6 +13,7 @@ import re
 from .hidden import HIDDEN
 from .matcher import REPEATED_BYTES_MIN, REPEATED_SPANS_MAX
 from .rules import TextRule, text_rules
+from .texts import WIDE_BYTES_MIN
 from .validators import find_validator
 from .views import views
 
@@ -27,6 +28,12 @@ def redact_reference(text: str, profile: str = "default") -> str:
     owner = find_reference(data, rules)
     answer = _marked(data, owner)
     if b"\0" in data:
+        seen = [rule for byte, rule in zip(data, owner, strict=True) if byte]
+        wide = find_reference(data.replace(b"\0", b""), rules)
+        more = [hit for hit, known in zip(wide, seen, strict=True) if hit and not known]
+        for hit in more:
+            if more.count(hit) >= WIDE_BYTES_MIN:
+                return _marked(data, [hit] * len(data)).decode()
         wide = [rule for rule in find_reference(answer.replace(b"\0", b""), rules) if rule]
         if wide:
             answer = _marked(data, [wide[0]] * len(data))

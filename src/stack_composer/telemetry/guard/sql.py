@@ -35,7 +35,7 @@ _PREFIX = re.compile(r"(?i)(?<![\w$@])(?:n?q|[nbxe]|u&|_[a-z][a-z0-9]{0,20})\Z")
 _PREFIX_CHARS_MAX = 24
 _IDENTIFIED = re.compile(
     r"(?i)\bidentified\s{1,9}(?:with\s{1,9}\w{1,40}\s{1,9})?(?:by|as)\s{1,9}"
-    r"""(?:password\s{1,9})?((?!--|/\*)[^\s;'"?]+)(?=[\s;]|\Z)"""
+    r"""(?:password\s{1,9})?("[^"]*(?:"|\Z)|(?!--|/\*)[^\s;'"?]+(?=[\s;]|\Z))"""
 )
 _DURATION = re.compile(r"[0-9]+(?:ms|[smhdwy])(?:[0-9]+(?:ms|[smhdwy]))*")
 _IDENTIFIER = re.compile(r'"[^\W\d][\w$ -]{0,62}"')
@@ -73,17 +73,24 @@ _JSON = re.compile(
 
 # Commands of Redis that SQL does not know. What follows the key is a value.
 _REDIS = (
-    " acl append auth bitcount bitfield blmove blpop brpop config copy decr decrby del dump "
-    "echo eval evalsha exists expire expireat fcall geoadd geosearch get getbit getdel getex "
-    "getrange getset hdel hello hexists hget hgetall hincrby hincrbyfloat hkeys hlen hmget "
-    "hmset hscan hset hsetnx hvals incr incrby incrbyfloat keys lindex linsert llen lpop lpos "
-    "lpush lpushx lrange lrem lset ltrim mget migrate mset msetnx persist pexpire pexpireat "
-    "pfadd pfcount psetex pttl publish restore rpop rpush rpushx sadd scard script sdiff "
-    "setbit setex setnx setrange sinter sismember smembers smove spop srem sscan strlen "
-    "subscribe sunion touch ttl type unlink xack xadd xlen xrange xread xreadgroup zadd zcard "
-    "zcount zincrby zpopmax zpopmin zrange zrangebyscore zrank zrem zrevrange zscan zscore "
+    " acl append auth bf.add bf.madd bitcount bitfield blmove blpop brpop cf.add client config "
+    "copy decr decrby del discard dump echo eval evalsha exec exists expire expireat fcall "
+    "ft.search geoadd geosearch get getbit getdel getex getrange getset hdel hello hexists hget "
+    "hgetall hincrby hincrbyfloat hkeys hlen hmget hmset hscan hset hsetex hsetnx hvals incr "
+    "incrby incrbyfloat json.arrappend json.merge json.mset json.set json.strappend keys lindex "
+    "linsert llen lpop lpos lpush lpushx lrange lrem lset ltrim mget migrate mset msetex msetnx "
+    "multi persist pexpire pexpireat pfadd pfcount psetex pttl publish replicaof restore rpop "
+    "rpush rpushx sadd scard script sdiff setbit setex setnx setrange sinter sintercard "
+    "sismember slaveof smembers smove spop srem sscan strlen subscribe sunion touch ts.add ttl "
+    "type unlink unwatch watch xack xadd xlen xrange xread xreadgroup zadd zcard zcount zincrby "
+    "zpopmax zpopmin zrange zrangebyscore zrank zrem zrevrange zscan zscore "
 )
-_NO_KEY = frozenset(("acl", "auth", "config", "echo", "eval", "hello", "migrate", "script"))
+_NO_KEY = frozenset(
+    (
+        "acl", "auth", "client", "config", "echo", "eval", "hello", "migrate", "replicaof",
+        "script", "slaveof",
+    )
+)  # fmt: skip
 _REDIS_LINE = re.compile(r"[^\r\n]+")
 _ARGUMENT = re.compile(r'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|\S+')
 # SET x = 1, SET x TO 1, SET TRANSACTION ... are SQL; SET key value is not.
@@ -152,7 +159,7 @@ def _other(query: str, start: int, sign: str, *, alone: bool) -> tuple[int, str]
     ``alone``: what stands before is a literal, and so no part of a name.
     """
     if sign == "/*":
-        return _end_of(query, start + 2, "*/"), "/*?*/"
+        return _comment_end(query, start), "/*?*/"
     if sign in ("--", "#"):
         line = _LINE.match(query, start) if _is_comment(query, start, sign) else None
         return (line.end(), f"{sign}?") if line else (start + 1, "")
@@ -168,6 +175,19 @@ def _other(query: str, start: int, sign: str, *, alone: bool) -> tuple[int, str]
     number = _NUMBER.match(query, start)
     end = number.end() if number else len(query)
     return end, "" if _DURATION.fullmatch(query, start, end) else "?"
+
+
+_COMMENT_MARK = re.compile(r"/\*|\*/")
+
+
+def _comment_end(query: str, start: int) -> int:
+    """Where the comment at ``start`` ends: in PostgreSQL one may stand within another."""
+    depth = 0
+    for mark in _COMMENT_MARK.finditer(query, start):
+        depth += 1 if mark[0] == "/*" else -1
+        if not depth:
+            return mark.end()
+    return len(query)
 
 
 def _end_of(query: str, start: int, closing: str) -> int:

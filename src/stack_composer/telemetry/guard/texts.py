@@ -29,6 +29,8 @@ TEXT_CHARS_MAX: Final = 1 << 16
 TOO_LONG: Final = "too-long"
 OF_PERSONS: Final = ("person", "national")
 """The tiers that ids made by machines are not searched for."""
+WIDE_BYTES_MIN: Final = 4
+"""So much more found without NULs is a part of a secret, and no letter before it."""
 _EXEMPTS_MAX: Final = 4096
 _JUDGED_MAX: Final = 1024
 
@@ -249,17 +251,29 @@ def _spans_or_all_if_wide(matcher: Matcher, data: bytes, leave: Leave | None) ->
     """What the matcher finds, or all of ``data`` if more is found in it without its NULs.
 
     Between NULs stand the letters of a text of two or four bytes a character (UTF-16)
-    that is taken for one of single bytes.
+    that is taken for one of single bytes; and one NUL hides the rest of a secret.
     """
     spans = matcher.spans(data, leave)
-    if b"\0" not in data:
-        return spans
-    bare = bytearray(data)
+    hidden = _hidden_by_nuls(matcher, data, spans, leave) if b"\0" in data else None
+    return spans if hidden is None else [type(hidden)(0, len(data), hidden.rule)]
+
+
+def _hidden_by_nuls(
+    matcher: Matcher, data: bytes, spans: Sequence[Span], leave: Leave | None
+) -> Span | None:
+    """What is found without NULs, and not by ``spans``."""
+    known = bytearray(b"\1" * len(data))
+    for span in spans:
+        known[span.start : span.end] = bytes(span.end - span.start)
+    left = bytes([is_open for is_open, byte in zip(known, data, strict=True) if byte])
+    for one in matcher.spans(data.replace(b"\0", b""), leave):
+        if left[one.start : one.end].count(1) >= WIDE_BYTES_MIN:
+            return one
+    # And as it is when it is guarded again, so that the answer is the same then.
+    guarded = bytearray(data)
     for span in reversed(spans):
-        # As it is when it is guarded again; so the answer is the same then.
-        bare[span.start : span.end] = tombstone(matcher.rules[span.rule].name).encode()
-    more = matcher.spans(bytes(bare).replace(b"\0", b""), leave)
-    return [type(more[0])(0, len(data), more[0].rule)] if more else spans
+        guarded[span.start : span.end] = tombstone(matcher.rules[span.rule].name).encode()
+    return next(iter(matcher.spans(bytes(guarded).replace(b"\0", b""), leave)), None)
 
 
 def _finding(matcher: Matcher, data: bytes, span: Span) -> Finding:
