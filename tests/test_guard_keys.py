@@ -364,3 +364,13 @@ def test_a_verdict_is_turned_on_by_a_user_only() -> None:
     verdict = keys.Verdict("key", "key", "scan")
     assert not verdict.turned_on
     assert not verdict.machine
+
+
+@pytest.mark.parametrize("above", ["db.query.parameter", "process.environment_variable"])
+def test_what_stands_below_a_key_for_values_is_one_whatever_its_name(above: str) -> None:
+    """A parameter may be named like a measure."""
+    table = KeyTable(key_rules(), Policy(salt=bytes(32)))
+    for name in ("length", "x.count", "0"):
+        rule = table.verdict(f"{above}.{name}", "text").rule
+        assert rule is not None
+        assert rule.name == "content-key"
