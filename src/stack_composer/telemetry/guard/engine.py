@@ -39,6 +39,7 @@ TOO_LONG: Final = "too-long"
 TOO_DEEP: Final = "too-deep"
 FAULT: Final = "fault"
 UNKNOWN_TYPE: Final = "unknown-type"
+_UNJUDGED: Final = (TOO_LONG, TOO_DEEP, FAULT, UNKNOWN_TYPE, "dropped")
 OF_PERSONS: Final = ("person", "national")
 """The tiers that ids made by machines are not searched for."""
 WIDE_BYTES_MIN: Final = 4
@@ -105,6 +106,7 @@ class Guard:
         self._judged: dict[bytes, tuple[str | None, list[tuple[str, str]]]] = {}
         self._digest_key = os.urandom(16)
         self._counting: list[tuple[str, str]] | None = None
+        self._marker_names: frozenset[str] = frozenset()
 
     # -- keys ---------------------------------------------------------------
 
@@ -196,13 +198,16 @@ class Guard:
         return self._remembered(verdict.key, text, lambda: self._judge_text(text, verdict))
 
     def _remembered(self, key: str, text: str, judge: Callable[[], str]) -> str:
-        digest = self._digest(f"{key}\0{text}")
+        # The key's length too: where it ends must not be a matter of what it holds.
+        digest = self._digest(f"{len(key)}\0{key}{text}")
         known = self._judged.get(digest)
         if known is None:
             faults = self.faults
             counted = self._counting = []
-            answer = judge()
-            self._counting = None
+            try:
+                answer = judge()
+            finally:
+                self._counting = None
             if faults == self.faults:
                 if len(self._judged) >= _JUDGED_MAX:
                     self._judged.clear()
@@ -365,7 +370,7 @@ class Guard:
     def _walk(self, value: AnyValue, verdict: Verdict, depth: int) -> Any:
         if value is None or isinstance(value, (bool, int, float)):
             return self._number(value, verdict)
-        if isinstance(value, str) and _is_marker(value):
+        if isinstance(value, str) and self._is_marker(value):
             return value  # Guarded before, maybe under a key that had its words still.
         rule = verdict.rule
         if rule is not None and rule.action == "drop":
@@ -375,6 +380,26 @@ class Guard:
         if isinstance(value, bytes):
             return self._bytes(value, verdict)
         return self._container(value, verdict, depth + 1)
+
+    def _is_marker(self, text: str) -> bool:
+        """Whether ``text`` is a marker of ours and no more; not what only looks like one."""
+        if not text.startswith("[redacted:"):
+            return False
+        from .matcher import blank_markers, encode
+
+        if blank_markers(encode(text)).strip(b"\0"):
+            return False
+        names = {part.partition("]")[0] for part in text.split("[redacted:")[1:]}
+        return {name.partition(":")[0] for name in names} <= self._names()
+
+    def _names(self) -> frozenset[str]:
+        """What stands in markers: rules of both profiles, the user's, and what is not judged."""
+        if not self._marker_names:
+            from .rules import describe
+
+            ours = {row["name"] for row in describe()} | {rule.name for rule in self.policy.rules}
+            self._marker_names = frozenset(ours.union(_UNJUDGED))
+        return self._marker_names
 
     def _number(self, value: float | None, verdict: Verdict) -> Any:
         rule = verdict.rule
@@ -545,15 +570,6 @@ def _spans_or_all_if_wide(matcher: Matcher, data: bytes, leave: Leave | None) ->
         if left[more.start : more.end].count(1) >= WIDE_BYTES_MIN:
             return [type(more)(0, len(data), more.rule)]
     return spans
-
-
-def _is_marker(text: str) -> bool:
-    """Whether ``text`` is a marker of ours and no more."""
-    if not text.startswith("[redacted:"):
-        return False
-    from .matcher import blank_markers, encode
-
-    return not blank_markers(encode(text)).strip(b"\0")
 
 
 def _dropped_if_gone(value: Any) -> Any:
