@@ -571,7 +571,7 @@ def test_texts_judged_and_hit_are_counted() -> None:
     assert guard.hits["ticket-number"] == 2, "a text that is remembered counts as well"
 
 
-@pytest.mark.parametrize("key", ["acme\u200b.x", "ACME.x", "ａcme.x", "ac%6De.x"])
+@pytest.mark.parametrize("key", ["acme\u200b.x", "ACME.x", "\uff41cme.x", "ac%6De.x"])
 def test_a_key_written_oddly_is_taken_too(key: str) -> None:
     rules = own.read_rules([{"name": "ours-only", "key": "acme.*"}])
     guard = Guard(Policy(salt=bytes(32), rules=rules))
