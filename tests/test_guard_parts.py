@@ -38,7 +38,7 @@ def test_any_text_can_be_taken_for_a_command(line: str) -> None:
     guard = Guard(Policy(salt=bytes(32)))
     assert isinstance(guard.value("process.command_line", line), str)
     assert isinstance(guard.value("process.command_args", line.split(" ")), list)
-    assert guard.faults == 0
+    assert guard.tally.faults == 0
 
 
 @given(st.text(alphabet="walrus' \"\\`;$-/*#\n", max_size=20))
@@ -147,3 +147,29 @@ def test_a_key_is_not_taken_for_another_with_a_part_of_the_text() -> None:
     assert guard.texts([(guard.key("note"), "x\0ada@example.org")]) == ["x\0ada@example.org"]
     (answer,) = guard.texts([(guard.key("note\0x"), "ada@example.org")])
     assert answer == "[redacted:email]"
+
+
+def test_what_overlaps_is_one_and_what_touches_is_two() -> None:
+    assert sql._disjoint([(3, 8, "?"), (0, 5, "?")]) == [(0, 8, "?")]
+    assert sql._disjoint([(0, 8, "?"), (3, 5, "?")]) == [(0, 8, "?")]
+    assert sql._disjoint([(5, 8, "?"), (0, 5, "?")]) == [(0, 5, "?"), (5, 8, "?")]
+
+
+@pytest.mark.parametrize(
+    ("query", "kept"),
+    [
+        ("--?\nselect 7", "--?\nselect ?"),
+        ("#why 7\nselect a from t", "#?\nselect a from t"),
+        ("#?\nselect 7", "#?\nselect ?"),
+        ("select a, #>", "select a, #>"),
+        ('select x::"Money"', 'select x::"Money"'),
+        ('select a where b = "Money"', "select a where b = ?"),
+        ("a#b", "a#b"),
+    ],
+)
+def test_comments_and_names_are_told_from_values(query: str, kept: str) -> None:
+    said, at = "", 0
+    for start, end, instead in sql.literals(query):
+        said += query[at:start] + instead
+        at = end
+    assert said + query[at:] == kept

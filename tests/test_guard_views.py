@@ -144,7 +144,7 @@ def test_only_the_part_that_holds_the_secret_is_masked(guard: Guard) -> None:
     assert answer == "GET /find?who=[redacted:email]&page=%32 by größe"
 
 
-@pytest.mark.parametrize("char", ["%00", "\\u0000", "=00", "\ufdfa"])
+@pytest.mark.parametrize("char", ["%00", "\\u0000", "=00", "\ufdfa", "\\U00110000"])
 def test_what_would_be_no_text_or_a_longer_one_stays(char: str) -> None:
     data = f"a{char}b=3D".encode()
     assert all(char.encode() in view.data or view.data == b"ab=" for view in views(data))
@@ -236,3 +236,30 @@ def test_a_text_with_the_separator_in_it_stays_with_its_own_answer(guard: Guard)
     assert answers == [
         "is\0clean", "[redacted:email]", "", "\0", "x\0[redacted:email]", "is clean"
     ]  # fmt: skip
+
+
+def test_base64_of_a_text_is_read_and_that_of_anything_else_is_not() -> None:
+    """Lines and tabs make a text; a control character, or one beyond ASCII, does not."""
+    for said in ("a tab\there, more than that", "two lines\r\nand some more ~"):
+        run = base64.b64encode(said.encode())
+        assert next(views(b"<" + run + b">")).data == f"<{said}>".encode()
+    for byte in (b"\x08", b"\x0b", b"\x1f", b"\x7f", b"\x80"):
+        run = base64.b64encode(b"sixteen bytes of it and " + byte)
+        assert list(views(b"<" + run + b">")) == []
+
+
+@pytest.mark.parametrize("length", range(15, 30))
+def test_base64_is_read_with_padding_and_without(length: int) -> None:
+    said = b"a text of some characters, thirty"[:length]
+    run = base64.b64encode(said)
+    for written in (run, run.rstrip(b"=")):
+        assert [view.data for view in views(written)] == ([said] if len(run) >= 20 else [])
+
+
+def test_wide_text_is_judged_alike_with_its_markers(guard: Guard) -> None:
+    """Guarded again, what was found is a marker, and what stands beside it is the same."""
+    text = "password=@\0password=password=\\u00"
+    once = guard.value("note", text)
+    assert once != text
+    assert guard.value("note", once) == once
+    assert once == redact_reference(text)
