@@ -215,3 +215,10 @@ def test_the_lists_of_services_are_in_order() -> None:
 def test_the_words_before_are_total(data: bytes, start: int) -> None:
     words = assigned.words_before(data, min(start, len(data)))
     assert all(word == word.lower() for word in words)
+
+
+def test_a_key_of_a_cache_is_none_of_a_service() -> None:
+    guard = Guard(Policy(salt=bytes(32)))
+    digest = "51d9ec0c747652cf8f1c88f79121e0fd"
+    assert guard.value("note", f"cache miss key={digest}") == f"cache miss key={digest}"
+    assert digest not in guard.value("note", f"redis api key={digest}")

@@ -14,6 +14,7 @@ from stack_composer.telemetry.guard.engine import Guard
 from stack_composer.telemetry.guard.keys import KeyTable, split_words
 from stack_composer.telemetry.guard.policy import Policy
 from stack_composer.telemetry.guard.rules import KeyRule, key_rules
+from stack_composer.telemetry.model import DROPPED
 
 
 def rule_of(key: str, *recorded: str) -> str:
@@ -349,6 +350,14 @@ def test_a_marker_is_not_given_another_name() -> None:
     assert guard.tally.counts == {("password-key", "mask"): 2}
     assert guard.value("payload", {"prompt": "[redacted:email]"}) == {"prompt": "[redacted:email]"}
     assert guard.value("user.id", "[redacted:email]") == "[redacted:email]"
+
+
+def test_what_only_looks_like_a_marker_is_no_shelter() -> None:
+    guard = Guard(Policy(salt=bytes(32)))
+    assert guard.value("password", "[redacted:walrus7]") == "[redacted:password-key]"
+    assert guard.value("prompt", "[redacted:walrus7]") is DROPPED
+    for marker in ("[redacted:email]", "[redacted:dropped]", "[redacted:too-long]"):
+        assert guard.value("password", marker) == marker
 
 
 def test_a_stem_counts_unless_a_word_tells_of_a_measure() -> None:

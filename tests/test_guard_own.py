@@ -568,3 +568,10 @@ def test_texts_judged_and_hit_are_counted() -> None:
     assert guard.tally.hits == {"ticket-number": 1, "k1": 1}, "once a text, and no key rule of ours"
     texts(guard, "see ACME-123456 and ACME-123457")
     assert guard.tally.hits["ticket-number"] == 2, "a text that is remembered counts as well"
+
+
+@pytest.mark.parametrize("key", ["acme\u200b.x", "ACME.x", "\uff41cme.x", "ac%6De.x"])
+def test_a_key_written_oddly_is_taken_too(key: str) -> None:
+    rules = own.read_rules([{"name": "ours-only", "key": "acme.*"}])
+    guard = Guard(Policy(salt=bytes(32), rules=rules))
+    assert guard.value(key, "walrus") == "[redacted:ours-only]"

@@ -125,12 +125,28 @@ def test_the_worst_texts_take_linear_time(piece: str) -> None:
         ("MULTI\nSET k walrus\nEXEC", "MULTI\nSET k ?\nEXEC"),
         ("JSON.SET k $ walrus", "JSON.SET k ? ?"),
         ("CLIENT SETNAME walrus", "CLIENT ? ?"),
+        ('GET a "walrus"walrus', "GET a ??"),
+        ("ada@example.org&#34;", "[redacted:email]&#34;"),
     ],
 )
 def test_literals_of_odd_queries(query: str, written: str) -> None:
     guard = Guard(Policy(salt=bytes(32)))
     assert guard.value("db.query.text", query) == written
     assert guard.value("db.query.text", written) == written
+
+
+def test_a_marker_after_an_option_stays() -> None:
+    guard = Guard(Policy(salt=bytes(32)))
+    once = guard.value("process.command_line", "x --password --password walrus")
+    assert "walrus" not in once
+    assert guard.value("process.command_line", once) == once
+
+
+def test_a_key_is_not_taken_for_another_with_a_part_of_the_text() -> None:
+    guard = Guard(Policy(salt=bytes(32), allow=[("note", ("email",))]))
+    assert guard.texts([(guard.key("note"), "x\0ada@example.org")]) == ["x\0ada@example.org"]
+    (answer,) = guard.texts([(guard.key("note\0x"), "ada@example.org")])
+    assert answer == "[redacted:email]"
 
 
 def test_what_overlaps_is_one_and_what_touches_is_two() -> None:

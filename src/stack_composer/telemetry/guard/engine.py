@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 DEPTH_MAX: Final = 32
 TOO_DEEP: Final = "too-deep"
 UNKNOWN_TYPE: Final = "unknown-type"
+_UNJUDGED: Final = (TOO_LONG, TOO_DEEP, FAULT, UNKNOWN_TYPE, "dropped")
 _KEYS_MAX: Final = 4096
 _IN_PARTS: Final = ("literals", "arguments")  # Actions of key rules that look into the text.
 _EVERYTHING: Final = KeyRule(
@@ -62,6 +63,7 @@ class Guard:
         self._has_own = bool(policy.rules or policy.allow)
         self._text_judge = TextJudge(policy, self.tally, self._hashes, make_matcher)
         self._hasher: Hasher | None = None
+        self._marker_names: frozenset[str] = frozenset()
 
     def matcher(self) -> Matcher:
         """The text rules, compiled; for who explains them.
@@ -176,7 +178,7 @@ class Guard:
     def _walk(self, value: AnyValue, verdict: Verdict, depth: int) -> Any:
         if value is None or isinstance(value, (bool, int, float)):
             return self._number(value, verdict)
-        if isinstance(value, str) and _is_marker(value):
+        if isinstance(value, str) and self._is_marker(value):
             return value  # Guarded before, maybe under a key that had its words still.
         rule = verdict.rule
         if rule is not None and rule.action == "drop":
@@ -186,6 +188,26 @@ class Guard:
         if isinstance(value, bytes):
             return self._bytes(value, verdict)
         return self._container(value, verdict, depth + 1)
+
+    def _is_marker(self, text: str) -> bool:
+        """Whether ``text`` is a marker of ours and no more; not what only looks like one."""
+        if not text.startswith("[redacted:"):
+            return False
+        from .matcher import blank_markers, encode
+
+        if blank_markers(encode(text)).strip(b"\0"):
+            return False
+        insides = [part.partition("]")[0] for part in text.split("[redacted:")[1:]]
+        return {inside.partition(":")[0] for inside in insides} <= self._names()
+
+    def _names(self) -> frozenset[str]:
+        """What stands in markers: rules of both profiles, the user's, and what is not judged."""
+        if not self._marker_names:
+            from .rules import describe
+
+            ours = {row["name"] for row in describe()} | {rule.name for rule in self.policy.rules}
+            self._marker_names = frozenset(ours.union(_UNJUDGED))
+        return self._marker_names
 
     def _number(self, value: float | None, verdict: Verdict) -> Any:
         rule = verdict.rule
@@ -310,15 +332,6 @@ class Guard:
         from .own import is_more_severe
 
         return is_more_severe(below.rule, above.rule)
-
-
-def _is_marker(text: str) -> bool:
-    """Whether ``text`` is a marker of ours and no more."""
-    if not text.startswith("[redacted:"):
-        return False
-    from .matcher import blank_markers, encode
-
-    return not blank_markers(encode(text)).strip(b"\0")
 
 
 def _dropped_if_gone(value: Any) -> Any:

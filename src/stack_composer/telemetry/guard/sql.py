@@ -35,7 +35,11 @@ _PREFIX = re.compile(r"(?i)(?<![\w$@])(?:n?q|[nbxe]|u&|_[a-z][a-z0-9]{0,20})\Z")
 _PREFIX_CHARS_MAX = 24
 _IDENTIFIED = re.compile(
     r"(?i)\bidentified\s{1,9}(?:with\s{1,9}\w{1,40}\s{1,9})?(?:by|as)\s{1,9}"
-    r"""(?:password\s{1,9})?("[^"]*(?:"|\Z)|(?!--|/\*)[^\s;'"?]+(?=[\s;]|\Z))"""
+    r"""(?:password\s{1,9})?((?!--|/\*)[^\s;'"?]+)(?=[\s;]|\Z)"""
+)
+# Oracle has a password in the quotes of names.
+_PASSWORD_AFTER = re.compile(
+    r"(?i)\bidentified\s{1,9}(?:with\s{1,9}\w{1,40}\s{1,9})?(?:by|as)(?:\s{1,9}password)?\s{0,9}\Z"
 )
 _DURATION = re.compile(r"[0-9]+(?:ms|[smhdwy])(?:[0-9]+(?:ms|[smhdwy]))*")
 _IDENTIFIER = re.compile(r'"[^\W\d][\w$ -]{0,62}"')
@@ -62,6 +66,7 @@ _VALUE_BEFORE = frozenset(
     )
 )  # fmt: skip
 _LOOK_BACK = 40
+_IDENTIFIED_CHARS_MAX = 110
 
 _JSON = re.compile(
     r"""(?xs)
@@ -107,7 +112,7 @@ def literals(query: str) -> list[Literal]:
     string inside JSON ``"?"``), a comment loses its words.
     """
     start = query.lstrip()[:1]
-    if start and start in "{[":
+    if start and start in "{[" and not query.lstrip().startswith("[redacted:"):
         return list(_json_values(query))
     command = query.split(None, 1)[:1]
     word = command[0].lower() if command else ""
@@ -229,6 +234,8 @@ def _is_name(query: str, start: int, end: int, clause: str, *, names_quoted: boo
     """Whether what stands in double quotes is a name (ANSI) and not a string (MySQL)."""
     if not _IDENTIFIER.fullmatch(query, start, end):
         return False
+    if _PASSWORD_AFTER.search(query, max(0, start - _IDENTIFIED_CHARS_MAX), start):
+        return False
     if _NAME_AFTER.match(query, end):
         return True
     before = query[max(0, start - _LOOK_BACK) : start].rstrip(" \t\r\n(")
@@ -254,5 +261,5 @@ def _redis_values(query: str) -> Iterator[Literal]:
         arguments = list(_ARGUMENT.finditer(query, *line.span()))
         kept = 1 if arguments and arguments[0][0].lower() in _NO_KEY else 2
         for argument in arguments[kept:]:
-            if argument[0] != "?":
+            if argument[0].strip("?"):
                 yield *argument.span(), "?"

@@ -144,7 +144,8 @@ class TextJudge:
         Real programs record the same few suspects again and again. They are remembered
         by a digest under a key of this process: no secret stays in memory for that.
         """
-        digest = self._digest(f"{key}\0{text}")
+        # The key's length too: where it ends must not be a matter of what it holds.
+        digest = self._digest(f"{len(key)}\0{key}{text}")
         known = self._judged.get(digest)
         if known is not None:
             self._tally.repeat(known[1])

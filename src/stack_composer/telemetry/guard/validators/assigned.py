@@ -331,5 +331,6 @@ def _strength(before: list[str]) -> int:
             owner = word.rstrip("s")[:-3] or (before[at - 1] if at else "")
             if owner in _SECRET_KEYS:
                 return _STRONG
-            return _NONE if owner in _OTHER_KEYS else _WEAK
+            # "cache miss key" is a cache's key too.
+            return _WEAK if _OTHER_KEYS.isdisjoint([owner, *before[max(0, at - 2) : at]]) else _NONE
     return _WEAK
