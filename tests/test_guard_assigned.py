@@ -47,6 +47,16 @@ def masked(text: str) -> list[str]:
         "Config(n=1, {key}='{value}')",
         "run --{key} {value} now",
         '{key} "{value}";',
+        '{{"name": "{key}", "value": "{value}"}}',
+        '<setting name="{key}" serializeAs="String"><value>{value}</value></setting>',
+        '{key}: Some("{value}".into()),',
+        '{key} = base64("{value}")',
+        'if (${key} eq "{value}") {{',
+        'if "{value}" == {key}:',
+        "if ('{value}' !== $user->{key}) {{",
+        '"{value}".equals({key})',
+        "FROM x\nENV {key} {value}\n",
+        'setx {key} "{value}"',
     ],
 )
 @pytest.mark.parametrize("value", [WORD, HEX, MIXED, "Tr0ub4dor!3"])
@@ -95,7 +105,7 @@ def test_signs_of_code_belong_to_a_generated_password(form: str) -> None:
         f'the default password for the user "x" is "{WORD}"',
         "my password is hunter2x",
         f"machine h login alice password {WORD}",
-        f"psexec \\\\h -u admin -p {WORD} cmd",
+        f"psexec \\\\h -u $A -p {WORD} cmd",
         f"Connect-Server h -Password {WORD}",
         f'new DirectoryEntry("LDAP://h", "dom\\\\u", "{WORD}")',
         f"smtp.login('alice', '{WORD}')",
@@ -215,3 +225,29 @@ def test_the_lists_of_services_are_in_order() -> None:
 def test_the_words_before_are_total(data: bytes, start: int) -> None:
     words = assigned.words_before(data, min(start, len(data)))
     assert all(word == word.lower() for word in words)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("<password>{" + MIXED + "}</password>", [MIXED]),
+        ("<password><![CDATA[" + MIXED + "]]></password>", [MIXED]),
+        ("<password>{password}</password>", []),
+        ("contraseña: Tr0ub4dor!3", ["Tr0ub4dor!3"]),
+        ("mot de passe : Tr0ub4dor!3", ["Tr0ub4dor!3"]),
+        ("run --api-key " + MIXED, [MIXED]),
+        ("run --api-key-file settings", []),
+        ("Server=h;User Id=alice;Password=bluewhale;", ["alice", "bluewhale"]),
+        ("psexec -u alice -p bluewhale cmd", ["alice", "bluewhale"]),
+        ("username 'alice'\n  password 'bluewhale'", ["alice", "bluewhale"]),
+        ("machine h login alice password hunter2x", ["alice password hunter2x"]),
+        ("machine h login alice", []),
+        ('if "admin" == token_type:', []),
+        ('if "GET" == method: password = get()', []),
+        ('password = input("Password: ")', []),
+        ('password = request.get("x")', []),
+    ],
+)
+def test_what_stands_around_a_secret(text: str, expected: list[str]) -> None:
+    """Wrappers, other languages, arguments, and the user's name next to a password."""
+    assert masked(text) == expected
