@@ -173,6 +173,13 @@ def _is_phrase(value: bytes) -> bool:
     return len(value) >= 16 and value.isalpha() and (value.islower() or value.isupper())
 
 
+def _is_mostly_signs(value: bytes) -> bool:
+    """Signs of many kinds and hardly a letter: no format, rule or line drawn under a title."""
+    signs = value.translate(None, _WORD_BYTES)
+    return len(set(signs)) >= 5 and 3 * len(signs) >= 2 * len(value) and b"%" not in value
+
+
+_WORD_BYTES: Final = bytes(byte for byte in range(128) if chr(byte).isalnum())
 _CODE_ENDS: Final = frozenset((b",", b";", b"{", b"(", b"[", b"\\", b"|"))
 _CALL: Final = re.compile(rb"^[A-Za-z_][A-Za-z0-9_.]*[(\[].*[)\]]$|^[({\[&*]|^[a-z]+\|")
 _PASSWORD_KEY: Final = re.compile(
@@ -187,7 +194,7 @@ def secret(data: bytes, start: int, end: int) -> bool:
     """What is assigned to a token or key, if it looks made by a machine."""
     value = data[start : min(end, start + _VALUE_BYTES_MAX)].rstrip(b".:!?-_")
     quoted = _is_quoted(data, start)
-    phrase = quoted and (_is_phrase(value) or is_sign_rich(value))
+    phrase = quoted and (_is_phrase(value) or is_sign_rich(value) or _is_mostly_signs(value))
     if len(value) < 8 or (not phrase and _is_plain(value, quoted=quoted)):
         return False
     before = words_before(data, start)
@@ -250,7 +257,9 @@ def service_key(data: bytes, start: int, end: int) -> bool:
     if not before or before[-1] in _DESCRIPTIONS or not is_service(before, _TELLING):
         return False
     value = data[start:end]
-    return is_made(value, 16) and not _is_plain(value)
+    if end - start < 20 and not is_random(value, 3.0):
+        return False
+    return is_made(value, min(16, end - start)) and not _is_plain(value)
 
 
 def _is_plain(value: bytes, *, quoted: bool = False) -> bool:
