@@ -262,7 +262,7 @@ def test_a_redaction_is_counted_each_time_it_happens() -> None:
     token = "ghp_" + "a1B2" * 9
     for _ in range(3):
         made.encode_spans([make_span("n", {"note": f"see {token} there"})])
-    assert sum(guard.counts.values()) == 3
+    assert sum(guard.tally.counts.values()) == 3
 
 
 def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -266,3 +266,10 @@ def test_the_words_before_are_total(data: bytes, start: int) -> None:
 def test_what_stands_around_a_secret(text: str, expected: list[str]) -> None:
     """Wrappers, other languages, arguments, and the user's name next to a password."""
     assert masked(text) == expected
+
+
+def test_a_key_of_a_cache_is_none_of_a_service() -> None:
+    guard = Guard(Policy(salt=bytes(32)))
+    digest = "51d9ec0c747652cf8f1c88f79121e0fd"
+    assert guard.value("note", f"cache miss key={digest}") == f"cache miss key={digest}"
+    assert digest not in guard.value("note", f"redis api key={digest}")

@@ -8,9 +8,10 @@ import time
 import pytest
 
 from stack_composer.telemetry.guard import matcher
-from stack_composer.telemetry.guard.engine import TEXT_CHARS_MAX, Guard
+from stack_composer.telemetry.guard.engine import Guard
 from stack_composer.telemetry.guard.matcher import Patience, UnsettledError, search_rule
 from stack_composer.telemetry.guard.policy import Policy
+from stack_composer.telemetry.guard.texts import TEXT_CHARS_MAX
 from stack_composer.telemetry.model import DROPPED
 
 MAIL = "alice@" + "example.org"

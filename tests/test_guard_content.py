@@ -591,10 +591,10 @@ def test_a_resource_tells_neither_who_nor_what_was_secret(
     # Whatever else is in the list, and no part is counted or changed twice.
     guard = Guard(Policy(salt=bytes(32)))
     once = guard.value("argv", [1, *ARGUMENTS, {"--token": "x"}])
-    counts = dict(guard.counts)
+    counts = dict(guard.tally.counts)
     assert once[1:-1] == written["process.command_args"]
     assert guard.value("argv", once) == once
-    assert guard.counts == counts
+    assert guard.tally.counts == counts
     for key in ("process.owner", "host.name", "host.id"):
         assert written[key].startswith("hmac:")
     for key in ("service.instance.id", "os.description", "k8s.pod.name", "process.parent_pid"):

@@ -81,7 +81,7 @@ def measured(profile: str) -> Score:
     score = Score()
     for row in rows():
         score.add(row, [(found.start, found.end) for found in guard.findings(row.text)])
-    assert guard.faults == 0
+    assert guard.tally.faults == 0
     return score
 
 

@@ -16,12 +16,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.errors import InvalidArgument, Unsatisfiable
 
-from stack_composer.telemetry.guard import engine, matcher, rules
-from stack_composer.telemetry.guard.engine import DEPTH_MAX, TEXT_CHARS_MAX, Guard
+from stack_composer.telemetry.guard import engine, matcher, rules, texts
+from stack_composer.telemetry.guard.engine import DEPTH_MAX, Guard
 from stack_composer.telemetry.guard.examples import expand
 from stack_composer.telemetry.guard.plain import is_plain
 from stack_composer.telemetry.guard.policy import Policy
 from stack_composer.telemetry.guard.reference import redact_reference
+from stack_composer.telemetry.guard.texts import TEXT_CHARS_MAX
 from stack_composer.telemetry.model import DROPPED
 
 FOLDER = Path(rules.__file__).parent
@@ -85,7 +86,7 @@ def test_the_fast_path_agrees_with_the_reference(kind: str, profile: str) -> Non
         assert answers == [redact_reference(text, profile) for text in texts]
 
     agree()
-    assert guard.faults == 0
+    assert guard.tally.faults == 0
 
 
 @settings(deadline=None, suppress_health_check=list(HealthCheck))
@@ -94,7 +95,7 @@ def test_guarding_twice_changes_nothing(text: str) -> None:
     guard = make_guard()
     once = guard_texts(guard, [text])[0]
     assert guard_texts(guard, [once]) == [once]
-    assert guard.faults == 0
+    assert guard.tally.faults == 0
 
 
 @settings(deadline=None, suppress_health_check=list(HealthCheck))
@@ -244,7 +245,7 @@ def test_an_empty_batch_has_no_answers() -> None:
 def test_redactions_are_counted_by_rule_and_action() -> None:
     guard = make_guard()
     guard_texts(guard, [MAIL, f"{MAIL} {MAIL}", "clean text"])
-    assert guard.counts == {("email", "mask"): 3}
+    assert guard.tally.counts == {("email", "mask"): 3}
 
 
 def test_machine_ids_are_searched_for_credentials_only() -> None:
@@ -272,7 +273,7 @@ def test_a_text_too_long_is_dropped_and_counted() -> None:
     long = "a " * (TEXT_CHARS_MAX // 2)
     answers = guard_texts(guard, [long + "b", "next", long, MAIL])
     assert answers == [DROPPED, "next", long, "[redacted:email]"]
-    assert guard.counts["too-long", "drop"] == 1
+    assert guard.tally.counts["too-long", "drop"] == 1
     assert guard.value("note", long) == long
     assert guard.value("note", long + "b") is DROPPED
     assert guard.value("note", long.encode() + b"b") is DROPPED
@@ -324,8 +325,8 @@ def test_a_fault_in_one_text_drops_that_text_only() -> None:
     guard = broken_guard("spans")
     answers = guard_texts(guard, [f"cursed {MAIL}", MAIL, "next one is clean"])
     assert answers == [DROPPED, "[redacted:email]", "next one is clean"]
-    assert guard.faults == 1
-    assert guard.counts["fault", "drop"] == 1
+    assert guard.tally.faults == 1
+    assert guard.tally.counts["fault", "drop"] == 1
     assert guard.value("note", f"cursed {MAIL}") is DROPPED
     assert guard.value("note", [f"cursed {MAIL}", 1]) == ["[redacted:fault]", 1]
     assert guard.findings(f"cursed {MAIL}")[0].rule == "fault"
@@ -354,7 +355,7 @@ def test_a_fault_in_any_rule_drops_the_value(kind: str) -> None:
         guard = Guard(Policy(profile="strict", salt=SALT), make_matcher=lambda _: faulty)
         text = expand(rule["hit"][0])
         assert guard_texts(guard, [text, "clean: yes"]) == [DROPPED, "clean: yes"]
-        assert guard.faults == 1
+        assert guard.tally.faults == 1
         faulty._searches[index] = sound
 
 
@@ -369,7 +370,7 @@ def test_rules_that_do_not_compile_drop_everything_not_plain() -> None:
     assert guard_texts(guard, ["planner.solve"]) == ["planner.solve"]
     assert guard_texts(guard, ["not: plain", "ok"]) == [DROPPED, "ok"]
     assert guard.value("note", b"bytes") is DROPPED
-    assert guard.faults == 2
+    assert guard.tally.faults == 2
     assert len(calls) == 1, "a broken engine is not built again for each text"
 
 
@@ -384,8 +385,8 @@ def test_what_is_no_text_is_dropped() -> None:
 def test_a_text_that_does_not_settle_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(matcher, "ROUNDS_MAX", 1)
     guard = make_guard()
-    assert guard_texts(guard, [MAIL]) == [DROPPED]
-    assert guard.faults == 1
+    assert guard_texts(guard, [f"to {MAIL}"]) == [DROPPED]
+    assert guard.tally.faults == 1
 
 
 def test_a_set_without_room_asks_every_rule() -> None:
@@ -445,9 +446,9 @@ def test_credentials_are_masked_whatever_their_type() -> None:
     assert guard.value("password", 1234) == "[redacted:password-key]"
     yes = True
     assert guard.value("password", yes) is True
-    before = dict(guard.counts)
+    before = dict(guard.tally.counts)
     assert guard.value("authorization", marker) == marker
-    assert guard.counts == before
+    assert guard.tally.counts == before
 
 
 def test_content_is_dropped_but_not_its_numbers() -> None:
@@ -456,7 +457,7 @@ def test_content_is_dropped_but_not_its_numbers() -> None:
     assert guard.value("gen_ai.input.messages", [{"role": "user"}]) is DROPPED
     assert guard.value("brief", b"build") is DROPPED
     assert guard.value("brief", 12) == 12
-    assert guard.counts == {("content-key", "drop"): 3}
+    assert guard.tally.counts == {("content-key", "drop"): 3}
 
 
 def test_content_below_another_key_gets_a_tombstone() -> None:
@@ -530,7 +531,7 @@ def test_without_re2_the_slower_engine_serves() -> None:
         "from stack_composer.telemetry.guard.policy import Policy\n"
         "guard = Guard(Policy(salt=bytes(32)))\n"
         f"print(guard.texts([(guard.key('note'), 'to ' + {MAIL!r})]))\n"
-        "print(type(guard._matcher).__name__)"
+        "print(type(guard._text_judge._matcher).__name__)"
     )
     assert out.split("\n")[:2] == ["['to [redacted:email]']", "ReMatcher"]
 
@@ -545,7 +546,7 @@ def test_a_plain_program_compiles_nothing() -> None:
         " 'telemetry.sdk.language', 'service.name'):\n"
         "    guard.texts([(guard.key(key), text) for text in ('planner.solve', 'score', 'ok')])\n"
         "heavy = {'re', 're2', 'tomllib', 'json', 'typing', 'dataclasses', 'enum', 'hashlib'}\n"
-        "print(sorted(heavy & (set(sys.modules) - before)), guard._matcher)"
+        "print(sorted(heavy & (set(sys.modules) - before)), guard._text_judge._matcher)"
     )
     assert out.strip() == "[] None"
 
@@ -554,15 +555,15 @@ def test_what_was_judged_before_is_answered_and_counted_again() -> None:
     guard = Guard(Policy(salt=bytes(32)))
     text = f"to {MAIL}"
     first = guard.texts([(guard.key("note"), text)])
-    assert guard.counts == {("email", "mask"): 1}
+    assert guard.tally.counts == {("email", "mask"): 1}
     assert guard.texts([(guard.key("note"), text)] * 3) == first * 3
-    assert guard.counts == {("email", "mask"): 4}
+    assert guard.tally.counts == {("email", "mask"): 4}
 
 
 def test_no_text_that_was_judged_is_kept_to_remember_it() -> None:
     guard = Guard(Policy(salt=bytes(32)))
     guard.texts([(guard.key("note"), f"to {MAIL}"), (guard.key("note"), "card 4111 1111")])
-    assert MAIL not in repr(vars(guard))
+    assert MAIL not in repr((vars(guard), vars(guard._text_judge)))
 
 
 def test_the_verdict_on_one_key_is_not_that_on_another() -> None:
@@ -575,8 +576,8 @@ def test_the_verdict_on_one_key_is_not_that_on_another() -> None:
 
 
 def test_what_is_remembered_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "_JUDGED_MAX", 8)
+    monkeypatch.setattr(texts, "_JUDGED_MAX", 8)
     guard = Guard(Policy(salt=bytes(32)))
     for number in range(50):
         assert guard.texts([(guard.key("note"), f"a{number}@example.org")]) == ["[redacted:email]"]
-    assert len(guard._judged) <= 8
+    assert len(guard._text_judge._judged) <= 8

@@ -13,7 +13,8 @@ from stack_composer.telemetry.guard import keys, semconv
 from stack_composer.telemetry.guard.engine import Guard
 from stack_composer.telemetry.guard.keys import KeyTable, split_words
 from stack_composer.telemetry.guard.policy import Policy
-from stack_composer.telemetry.guard.rules import key_rules
+from stack_composer.telemetry.guard.rules import KeyRule, key_rules
+from stack_composer.telemetry.model import DROPPED
 
 
 def rule_of(key: str, *recorded: str) -> str:
@@ -346,6 +347,39 @@ def test_a_marker_is_not_given_another_name() -> None:
     assert guard.value("password", "[redacted:email]") == "[redacted:email]"
     assert guard.value("password", "[redacted:email] x") == "[redacted:password-key]"
     assert guard.value("password", "[redacted:]") == "[redacted:password-key]"
-    assert guard.counts == {("password-key", "mask"): 2}
+    assert guard.tally.counts == {("password-key", "mask"): 2}
     assert guard.value("payload", {"prompt": "[redacted:email]"}) == {"prompt": "[redacted:email]"}
     assert guard.value("user.id", "[redacted:email]") == "[redacted:email]"
+
+
+def test_what_only_looks_like_a_marker_is_no_shelter() -> None:
+    guard = Guard(Policy(salt=bytes(32)))
+    assert guard.value("password", "[redacted:walrus7]") == "[redacted:password-key]"
+    assert guard.value("prompt", "[redacted:walrus7]") is DROPPED
+    for marker in ("[redacted:email]", "[redacted:dropped]", "[redacted:too-long]"):
+        assert guard.value("password", marker) == marker
+
+
+def test_a_stem_counts_unless_a_word_tells_of_a_measure() -> None:
+    """Beside it, or at the end of the key; not at its beginning."""
+    rule = KeyRule("r", "mask", ("*pass*",), ("length",), ends=False, numbers=False, reason="r")
+    assert keys.holds_stem(rule, ["length", "of", "dbpass"]) == "pass"
+    assert not keys.holds_stem(rule, ["dbpass", "x", "length"])
+    assert not keys.holds_stem(rule, ["dbpass", "length", "x"])
+    assert not keys.holds_stem(rule, [])
+
+
+def test_a_verdict_is_turned_on_by_a_user_only() -> None:
+    verdict = keys.Verdict("key", "key", "scan")
+    assert not verdict.turned_on
+    assert not verdict.machine
+
+
+@pytest.mark.parametrize("above", ["db.query.parameter", "process.environment_variable"])
+def test_what_stands_below_a_key_for_values_is_one_whatever_its_name(above: str) -> None:
+    """A parameter may be named like a measure."""
+    table = KeyTable(key_rules(), Policy(salt=bytes(32)))
+    for name in ("length", "x.count", "0"):
+        rule = table.verdict(f"{above}.{name}", "text").rule
+        assert rule is not None
+        assert rule.name == "content-key"

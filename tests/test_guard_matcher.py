@@ -7,6 +7,7 @@ import re
 import pytest
 
 from stack_composer.telemetry.guard import matcher, rules
+from stack_composer.telemetry.guard.engine import Guard
 from stack_composer.telemetry.guard.matcher import (
     Patience,
     Span,
@@ -18,6 +19,8 @@ from stack_composer.telemetry.guard.matcher import (
     search_rule,
     text_starts,
 )
+from stack_composer.telemetry.guard.policy import Policy
+from stack_composer.telemetry.guard.reference import redact_reference
 
 TEXT = "aé€\U0001f600b"
 
@@ -129,3 +132,25 @@ def test_a_set_without_room_leaves_no_rule_out() -> None:
     (part,) = [part for part in own._parts if email in part]
     assert list(own._candidates(b"to alice@" + b"example.org")) == sorted(part)
     assert list(own._candidates(b"nothing")) == []
+
+
+@pytest.mark.parametrize("before", ["password=", "token: ", "https://app:", "api_key='"])
+@pytest.mark.parametrize("chars", [63, 64, 65, 127, 128, 129, 256, 257, 3000])
+def test_however_long_a_secret_is_none_of_it_stays(before: str, chars: int) -> None:
+    """Patterns count to some number; what is beyond it in the same run goes too."""
+    secret = ("q7Zk2mX9vB4nR8tY3wL6" * 150)[: chars - 1] + "Z"
+    guard = Guard(Policy(salt=bytes(32)))
+    after = "@db.example.com/x" if before.endswith("app:") else " and more"
+    answer = guard.value("note", before + secret + after)
+    assert secret[-8:] not in answer
+    assert answer.endswith(after)
+    if chars <= 200:
+        assert answer == redact_reference(before + secret + after)
+
+
+def test_only_a_long_hit_goes_on_to_the_end_of_its_run() -> None:
+    run = b"a" * 70
+    assert matcher.run_end(run + b" b", 0, 64) == 70
+    assert matcher.run_end(run + b" b", 0, 63) == 63
+    assert matcher.run_end(run + b" b", 6, 70) == 70
+    assert matcher.run_end(b"x" * 64 + b'"aaa', 0, 65) == 65

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stack_composer.telemetry.guard import engine, matcher, own, patterns
+from stack_composer.telemetry.guard import matcher, own, patterns
 from stack_composer.telemetry.guard.engine import Guard
 from stack_composer.telemetry.guard.policy import Policy
 from stack_composer.telemetry.guard.rules import text_rules
@@ -323,7 +323,7 @@ def test_each_action_takes_its_part(kind: str) -> None:
         (found,) = texts(guard, "see ACME-123456, please")
         assert re.fullmatch(wanted, found)
         assert texts(guard, found) == [found], "guarding twice changes nothing"
-        assert guard.counts == {("ticket-number", action): 1}
+        assert guard.tally.counts == {("ticket-number", action): 1}
     guard = make_guard(rule(pattern="ACME-[0-9]{6}", action="drop"), kind=kind)
     assert texts(guard, "see ACME-123456, please", "fine") == [DROPPED, "fine"]
     assert guard.value("list", ["ACME-123456", "x"]) == ["[redacted:ticket-number]", "x"]
@@ -532,29 +532,28 @@ def test_an_own_rule_that_fails_drops_the_value_and_is_counted() -> None:
         DROPPED,
         "fine and dandy, as ever",
     ]
-    assert guard.faults == 1
-    assert guard.counts == {(engine.FAULT, "drop"): 1}
+    assert guard.tally.faults == 1
+    assert guard.tally.counts == {("fault", "drop"): 1}
 
 
 def test_a_hash_that_fails_drops_the_value(monkeypatch: pytest.MonkeyPatch) -> None:
-    guard = make_guard(
-        rule(pattern="ACME-[0-9]+", action="hash"), rule("k1", key="x.y", action="hash")
-    )
-
     def fail(_: Any) -> Any:
         raise OSError("never shown")
 
     monkeypatch.setattr(Guard, "_hashes", fail)
+    guard = make_guard(
+        rule(pattern="ACME-[0-9]+", action="hash"), rule("k1", key="x.y", action="hash")
+    )
     assert texts(guard, "see ACME-123456") == [DROPPED]
     assert guard.value("x.y", "v") is DROPPED
-    assert guard.faults == 2
+    assert guard.tally.faults == 2
 
 
 def test_a_rule_over_keys_that_fails_drops_the_value(monkeypatch: pytest.MonkeyPatch) -> None:
     guard = make_guard(rule(key="x.y"))
     monkeypatch.setattr(own, "own_key_rule", None)
     assert guard.value("anything.else", "v") is DROPPED
-    assert guard.faults
+    assert guard.tally.faults
 
 
 # -- counting -------------------------------------------------------------------------
@@ -565,7 +564,14 @@ def test_texts_judged_and_hit_are_counted() -> None:
     texts(guard, "see ACME-123456 and ACME-123457", "nothing at all is in here", "plain")
     guard.value("x.y", "v")
     guard.value("db.password", "v")
-    assert guard.judged == 5
-    assert guard.hits == {"ticket-number": 1, "k1": 1}, "once a text, and no key rule of ours"
+    assert guard.tally.judged == 5
+    assert guard.tally.hits == {"ticket-number": 1, "k1": 1}, "once a text, and no key rule of ours"
     texts(guard, "see ACME-123456 and ACME-123457")
-    assert guard.hits["ticket-number"] == 2, "a text that is remembered counts as well"
+    assert guard.tally.hits["ticket-number"] == 2, "a text that is remembered counts as well"
+
+
+@pytest.mark.parametrize("key", ["acme\u200b.x", "ACME.x", "\uff41cme.x", "ac%6De.x"])
+def test_a_key_written_oddly_is_taken_too(key: str) -> None:
+    rules = own.read_rules([{"name": "ours-only", "key": "acme.*"}])
+    guard = Guard(Policy(salt=bytes(32), rules=rules))
+    assert guard.value(key, "walrus") == "[redacted:ours-only]"

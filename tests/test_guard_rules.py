@@ -82,6 +82,28 @@ def test_hits_are_found_and_misses_are_not(rule: dict[str, Any], kind: str) -> N
 
 
 @PATTERNS
+def test_other_texts_beside_it_change_no_answer(rule: dict[str, Any]) -> None:
+    """A validator looks at its own text only, though others stand in the same bytes."""
+    if rule["validator"] == "content.value_end":
+        return  # Content ends where its brackets do: what was found within it is NULs by then.
+    before, after = "is clean 12 Zq.\0", "\0x9-and.5/more\0"
+    for example in rule["hit"] + rule["miss"]:
+        text = expand(example, 7)
+        alone = spans_of(rule["name"], text)
+        among = spans_of(rule["name"], before + text + after)
+        shift = len(before)
+        assert among == [(start + shift, end + shift) for start, end in alone], example
+
+
+def spans_of(rule: str, text: str) -> list[tuple[int, int]]:
+    searcher = engine("re")
+    index = next(at for at, one in enumerate(searcher.rules) if one.name == rule)
+    data = matcher.encode(text)
+    hits = matcher.search_rule(*searcher._search(index), data, index, matcher.Patience())
+    return [(hit.start, hit.end) for hit in hits]
+
+
+@PATTERNS
 def test_no_pattern_spans_a_separator(rule: dict[str, Any]) -> None:
     """Joined texts would leak into each other, and hide each other's hits."""
     tree = parser.parse(rule["pattern"].encode())

@@ -33,7 +33,7 @@ except ImportError:
     atheris = None
 
 with atheris.instrument_imports() if atheris else contextlib.nullcontext():
-    from stack_composer.telemetry.guard import engine, matcher, rules, views
+    from stack_composer.telemetry.guard import matcher, rules, tally, views
     from stack_composer.telemetry.guard.engine import Guard
     from stack_composer.telemetry.guard.examples import expand
     from stack_composer.telemetry.guard.policy import PROFILES, Policy
@@ -42,7 +42,7 @@ with atheris.instrument_imports() if atheris else contextlib.nullcontext():
 
 INPUT_BYTES_MAX = 512
 PIECE_CHARS = 8  # So much of a secret may not survive.
-MARKER_CHARS_MAX = len(engine.tombstone("x" * matcher.MARKER_NAME_CHARS_MAX))
+MARKER_CHARS_MAX = len(tally.tombstone("x" * matcher.MARKER_NAME_CHARS_MAX))
 KEYS = ("note", "url.full", "db.query.text", "container.id", "exception.message", "x-api-key")
 
 
@@ -223,6 +223,8 @@ def check_planted(draw: Draw) -> None:
     if not writable(writing, text):
         return
     between = draw.pick(SEPARATORS)
+    if (writing, between) == ("quoted-printable", "\n"):
+        return  # Behind an equals sign that is a soft line break, and joins what it separates.
     before, after = any_text(draw) + between, between + any_text(draw)
     secrets = found_in(own, before, text, after)
     answer = own.value("note", before + WRITINGS[writing](text) + after)

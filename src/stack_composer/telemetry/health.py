@@ -40,15 +40,15 @@ def count(guard: Guard | None) -> Counts:
     for where, number in list(recorder.faults.items()):
         counts["faults", where, ""] = number
     if guard is not None:
-        for (rule, action), number in list(guard.counts.items()):
+        for (rule, action), number in list(guard.tally.counts.items()):
             counts["redacted", rule, action] = number
-        if guard.faults:
-            counts["faults", "guard", ""] = guard.faults
-        for rule, number in list(guard.hits.items()):
+        if guard.tally.faults:
+            counts["faults", "guard", ""] = guard.tally.faults
+        for rule, number in list(guard.tally.hits.items()):
             counts["hit", rule, ""] = number
-        if guard.hits:
+        if guard.tally.hits:
             # Only then is it asked for: a program without hits writes no metrics for it.
-            counts["judged", "", ""] = guard.judged
+            counts["judged", "", ""] = guard.tally.judged
     return counts
 
 

@@ -182,9 +182,9 @@ class _CapturingPipeline(Pipeline):
 
     def tell_health(self, outputs: Outputs) -> None:
         """Tell the test, instead of adding metrics that it did not record."""
-        self.captured._redacted = dict(outputs.guard.counts)
-        if outputs.guard.faults:
-            recorder.faults["guard"] = outputs.guard.faults
+        self.captured._redacted = dict(outputs.guard.tally.counts)
+        if outputs.guard.tally.faults:
+            recorder.faults["guard"] = outputs.guard.tally.faults
 
 
 class _Memory:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     """Whether an option, header or variable of this name holds what must not be written."""
 
 MARKER = "[redacted:argument]"
+_MARKED = re.compile(r"\[redacted:[a-z0-9-]{1,40}\]")
 # An option with its value, a variable, a Windows switch or a header; the value is last.
 _ASSIGNED = re.compile(r"""(?s)["']?(?:--?|/)?([A-Za-z_][\w.-]{0,99})(?:=|:[ ]?)["']?(.+)""")
 _OPTION = re.compile(r"(?:--?|/)([A-Za-z][\w.-]{0,99})")
@@ -42,7 +43,7 @@ def in_arguments(arguments: Sequence[str], is_secret: IsSecret) -> Iterator[tupl
     expected = False
     for index, argument in enumerate(arguments):
         if expected and not _OPTION.fullmatch(argument):
-            if argument != MARKER:
+            if not _MARKED.fullmatch(argument):
                 yield index, 0, len(argument)
             expected = False
             continue
@@ -51,7 +52,7 @@ def in_arguments(arguments: Sequence[str], is_secret: IsSecret) -> Iterator[tupl
         if not expected:
             start = _secret_start(argument, program, is_secret)
             end = _secret_end(argument, start)
-            if start < end and argument[start:end] != MARKER:
+            if start < end and not _MARKED.fullmatch(argument, start, end):
                 yield index, start, end
 
 

@@ -18,9 +18,10 @@ from .rules import key_rules
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .engine import Finding, Guard
+    from .engine import Guard
     from .matcher import Matcher
     from .rules import KeyRule, TextRule
+    from .texts import Finding
 
 _RUNS: Final = 5
 _OURS: Final = {

@@ -50,10 +50,14 @@ ROUNDS_MAX: Final = 16
 REPEATED_BYTES_MIN: Final = 12
 REPEATED_SPANS_MAX: Final = 64
 MATCH_BYTES_MIN: Final = 3
-_APART: Final = ("structure", "own")  # Tiers with an automaton of their own.
 PATIENCE: Final = 1 << 25
 """What looking at the hits of one text may cost, in bytes read; it is some 0.2 s."""
 _HIT_COST: Final = 256
+LONG_BYTES_MIN: Final = 64
+_RUN_CHARS: Final = frozenset(
+    b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+/=_-"
+)
+_APART: Final = ("structure", "own")  # Tiers with an automaton of their own.
 _RE2_BYTES_MAX = 64 << 20  # Room for the automaton's states; it takes what it needs.
 
 
@@ -181,6 +185,8 @@ class Matcher:
             fresh = merge(fresh + repeats(work, fresh))
             found = merge(found + fresh)
             work = _blank(work, fresh)
+            if len(work) - work.count(0) < MATCH_BYTES_MIN:
+                return found  # The secret was all there was: nothing is left to look at.
         raise UnsettledError
 
     def asked(self, data: bytes) -> list[TextRule]:
@@ -212,7 +218,12 @@ class Matcher:
                 found += [
                     Span(*view.origin(span.start, span.end), index)
                     for span in search_rule(
-                        *self._search(index), view.data, index, patience, leave.exempt
+                        *self._search(index),
+                        view.data,
+                        index,
+                        patience,
+                        leave.exempt,
+                        joined=view.joined,
                     )
                 ]
         return found
@@ -225,8 +236,10 @@ def search_rule(
     index: int,
     patience: Patience,
     exempt: Exempt | None = None,
+    *,
+    joined: bool = False,
 ) -> list[Span]:
-    """Find every confirmed hit of one rule.
+    """Find every confirmed hit of one rule; ``joined`` if ``data`` is lines put together.
 
     A hit that the validator refuses is stepped over by one byte only, since the secret
     may begin inside it. One that the user exempted is stepped over as a whole.
@@ -242,12 +255,25 @@ def search_rule(
         start, end = secret_span(match)
         if end > start and (answer := check(data, start, end)):
             end = max(end, answer)
+            if not joined:
+                end = run_end(data, start, end)
             if exempt is None or not exempt(index, data[start:end]):
                 found.append(Span(start, end, index))
             position = end
         else:
             position = int(match.start()) + 1
     return found
+
+
+def run_end(data: bytes, start: int, end: int) -> int:
+    """The end of a long secret: where the run of characters that it stopped in ends.
+
+    A pattern counts so far and no further, and the rest of a key is as much a secret.
+    """
+    if end - start >= LONG_BYTES_MIN and data[end - 1] in _RUN_CHARS:
+        while end < len(data) and data[end] in _RUN_CHARS:
+            end += 1
+    return end
 
 
 def secret_span(match: Any) -> tuple[int, int]:
@@ -328,7 +354,7 @@ class Re2Matcher(Matcher):
             )
             for part in self._parts
         ]
-        self._sets: list[Any] = []
+        self._sets: list[Any] = [None] * len(self._parts)
 
     def _gate_of(self, index: int) -> bytes:
         return self.rules[index].gate if index < len(self.rules) else HIDDEN
@@ -348,17 +374,16 @@ class Re2Matcher(Matcher):
         return sorted(found)
 
     def _candidates(self, data: bytes) -> Iterable[int]:
-        if not self._sets:
-            self._sets = [self._compile_set(part) for part in self._parts]
         found: list[int] = []
-        for part, gate, union in zip(self._parts, self._gates, self._sets, strict=True):
+        for number, (part, gate) in enumerate(zip(self._parts, self._gates, strict=True)):
+            # The gate has seen this text before; the set reads each new one to its end.
+            if gate.search(data) is None:
+                continue
+            union = self._sets[number] or self._compile_set(part)
+            self._sets[number] = union
             hits: list[int] | None = union.Match(data)
-            if hits:
-                found += [part[hit] for hit in hits]
-            elif gate.search(data):
-                # A set also answers so when it ran out of room. The gate never does; where
-                # the two disagree, every rule is asked.
-                found += part
+            # A set answers "none" when it ran out of room, too: then every rule is asked.
+            found += [part[hit] for hit in hits] if hits else part
         return sorted(found)
 
     def _compile(self, pattern: bytes) -> Pattern:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from stack_composer.telemetry.errors import GuardError
 
 from .gates import derive_anchors, derive_gate
+from .keys import fold
 from .matcher import Leave, best_matcher, encode
 from .patterns import PatternError, canonical
 from .rules import KeyRule, TextRule, describe
@@ -364,14 +365,17 @@ def in_order(ours: Sequence[TextRule], own: Iterable[OwnRule], profile: str) -> 
 
 
 def own_key_rule(own: Iterable[OwnRule], key: str, profile: str) -> KeyRule | None:
-    """The most severe of the user's rules that take ``key``; the first among equals."""
-    lowered = key.lower()
+    """The most severe of the user's rules that take ``key``; the first among equals.
+
+    Also by what the key looks like: no invisible or look-alike character saves it.
+    """
+    readings = {key.lower(), fold(key).lower()}
     found = [
         rule.key
         for rule in own
         if rule.key
         and (profile == "strict" or rule.profile == "default")
-        and glob_matches(rule.glob, lowered)
+        and any(glob_matches(rule.glob, reading) for reading in readings)
     ]
     return max(found, key=_severity_of, default=None)
 

@@ -13,9 +13,11 @@ import re
 from .hidden import HIDDEN
 from .matcher import REPEATED_BYTES_MIN, REPEATED_SPANS_MAX
 from .rules import TextRule, text_rules
+from .texts import WIDE_BYTES_MIN
 from .validators import find_validator
 from .views import views
 
+_RUN = re.compile(rb"[A-Za-z0-9+/=_-]+")
 _MARKER = re.compile(rb"\[redacted:[a-z0-9-]{1,40}(?::[0-9a-f]{32}(?:[0-9a-f]{32})?)?\]")
 
 
@@ -24,11 +26,22 @@ def redact_reference(text: str, profile: str = "default") -> str:
     rules = text_rules(profile)
     data = text.encode("utf-8", "surrogatepass")
     owner = find_reference(data, rules)
+    answer = _marked(data, owner)
     if b"\0" in data:
-        gaps = bytes(byte if rule is None else 32 for byte, rule in zip(data, owner, strict=True))
-        wide = [rule for rule in find_reference(gaps.replace(b"\0", b""), rules) if rule]
+        seen = [rule for byte, rule in zip(data, owner, strict=True) if byte]
+        wide = find_reference(data.replace(b"\0", b""), rules)
+        more = [hit for hit, known in zip(wide, seen, strict=True) if hit and not known]
+        for hit in more:
+            if more.count(hit) >= WIDE_BYTES_MIN:
+                return _marked(data, [hit] * len(data)).decode()
+        wide = [rule for rule in find_reference(answer.replace(b"\0", b""), rules) if rule]
         if wide:
-            owner = [wide[0]] * len(data)
+            answer = _marked(data, [wide[0]] * len(data))
+    return answer.decode("utf-8", "surrogatepass")
+
+
+def _marked(data: bytes, owner: list[tuple[int, str] | None]) -> bytes:
+    """``data`` with a marker in place of each run of bytes with one owner."""
     pieces = []
     at = 0
     while at < len(data):
@@ -36,7 +49,7 @@ def redact_reference(text: str, profile: str = "default") -> str:
         while at < len(data) and owner[at] == rule:
             at += 1
         pieces.append(data[start:at] if rule is None else f"[redacted:{rule[1]}]".encode())
-    return b"".join(pieces).decode("utf-8", "surrogatepass")
+    return b"".join(pieces)
 
 
 def find_reference(data: bytes, rules: list[TextRule]) -> list[tuple[int, str] | None]:
@@ -54,7 +67,9 @@ def find_reference(data: bytes, rules: list[TextRule]) -> list[tuple[int, str] |
     return owner
 
 
-def _all_hits(data: bytes, rules: list[TextRule]) -> list[tuple[int, int, int]]:
+def _all_hits(
+    data: bytes, rules: list[TextRule], *, joined: bool = False
+) -> list[tuple[int, int, int]]:
     hits = []
     for number, rule in enumerate(rules):
         check = find_validator(rule.validator)
@@ -64,6 +79,8 @@ def _all_hits(data: bytes, rules: list[TextRule]) -> list[tuple[int, int, int]]:
             start, end = _secret(match)
             if end > start and (answer := check(data, start, end)):
                 end = max(end, answer)
+                if end - start >= 64 and not joined and (rest := _RUN.match(data, end - 1)):
+                    end = rest.end()
                 hits.append((start, end, number))
                 at = end
             else:
@@ -78,7 +95,7 @@ def _hidden_hits(data: bytes, rules: list[TextRule]) -> list[tuple[int, int, int
     return [
         (*view.origin(start, end), number)
         for view in views(data)
-        for start, end, number in _all_hits(view.data, rules)
+        for start, end, number in _all_hits(view.data, rules, joined=view.joined)
         if rules[number].tier == "structure" or not view.joined
     ]
 

@@ -37,6 +37,10 @@ _IDENTIFIED = re.compile(
     r"(?i)\bidentified\s{1,9}(?:with\s{1,9}\w{1,40}\s{1,9})?(?:by|as)\s{1,9}"
     r"""(?:password\s{1,9})?((?!--|/\*)[^\s;'"?]+)(?=[\s;]|\Z)"""
 )
+# Oracle has a password in the quotes of names.
+_PASSWORD_AFTER = re.compile(
+    r"(?i)\bidentified\s{1,9}(?:with\s{1,9}\w{1,40}\s{1,9})?(?:by|as)(?:\s{1,9}password)?\s{0,9}\Z"
+)
 _DURATION = re.compile(r"[0-9]+(?:ms|[smhdwy])(?:[0-9]+(?:ms|[smhdwy]))*")
 _IDENTIFIER = re.compile(r'"[^\W\d][\w$ -]{0,62}"')
 _NAMES_QUOTED = re.compile(r'(?i)"\s{0,9}\.|\b(?:from|join|into|update|table|index|as)\s{1,9}"')
@@ -62,6 +66,7 @@ _VALUE_BEFORE = frozenset(
     )
 )  # fmt: skip
 _LOOK_BACK = 40
+_IDENTIFIED_CHARS_MAX = 110
 
 _JSON = re.compile(
     r"""(?xs)
@@ -73,17 +78,24 @@ _JSON = re.compile(
 
 # Commands of Redis that SQL does not know. What follows the key is a value.
 _REDIS = (
-    " acl append auth bitcount bitfield blmove blpop brpop config copy decr decrby del dump "
-    "echo eval evalsha exists expire expireat fcall geoadd geosearch get getbit getdel getex "
-    "getrange getset hdel hello hexists hget hgetall hincrby hincrbyfloat hkeys hlen hmget "
-    "hmset hscan hset hsetnx hvals incr incrby incrbyfloat keys lindex linsert llen lpop lpos "
-    "lpush lpushx lrange lrem lset ltrim mget migrate mset msetnx persist pexpire pexpireat "
-    "pfadd pfcount psetex pttl publish restore rpop rpush rpushx sadd scard script sdiff "
-    "setbit setex setnx setrange sinter sismember smembers smove spop srem sscan strlen "
-    "subscribe sunion touch ttl type unlink xack xadd xlen xrange xread xreadgroup zadd zcard "
-    "zcount zincrby zpopmax zpopmin zrange zrangebyscore zrank zrem zrevrange zscan zscore "
+    " acl append auth bf.add bf.madd bitcount bitfield blmove blpop brpop cf.add client config "
+    "copy decr decrby del discard dump echo eval evalsha exec exists expire expireat fcall "
+    "ft.search geoadd geosearch get getbit getdel getex getrange getset hdel hello hexists hget "
+    "hgetall hincrby hincrbyfloat hkeys hlen hmget hmset hscan hset hsetex hsetnx hvals incr "
+    "incrby incrbyfloat json.arrappend json.merge json.mset json.set json.strappend keys lindex "
+    "linsert llen lpop lpos lpush lpushx lrange lrem lset ltrim mget migrate mset msetex msetnx "
+    "multi persist pexpire pexpireat pfadd pfcount psetex pttl publish replicaof restore rpop "
+    "rpush rpushx sadd scard script sdiff setbit setex setnx setrange sinter sintercard "
+    "sismember slaveof smembers smove spop srem sscan strlen subscribe sunion touch ts.add ttl "
+    "type unlink unwatch watch xack xadd xlen xrange xread xreadgroup zadd zcard zcount zincrby "
+    "zpopmax zpopmin zrange zrangebyscore zrank zrem zrevrange zscan zscore "
 )
-_NO_KEY = frozenset(("acl", "auth", "config", "echo", "eval", "hello", "migrate", "script"))
+_NO_KEY = frozenset(
+    (
+        "acl", "auth", "client", "config", "echo", "eval", "hello", "migrate", "replicaof",
+        "script", "slaveof",
+    )
+)  # fmt: skip
 _REDIS_LINE = re.compile(r"[^\r\n]+")
 _ARGUMENT = re.compile(r'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|\S+')
 # SET x = 1, SET x TO 1, SET TRANSACTION ... are SQL; SET key value is not.
@@ -100,7 +112,7 @@ def literals(query: str) -> list[Literal]:
     string inside JSON ``"?"``), a comment loses its words.
     """
     start = query.lstrip()[:1]
-    if start and start in "{[":
+    if start and start in "{[" and not query.lstrip().startswith("[redacted:"):
         return list(_json_values(query))
     command = query.split(None, 1)[:1]
     word = command[0].lower() if command else ""
@@ -152,7 +164,7 @@ def _other(query: str, start: int, sign: str, *, alone: bool) -> tuple[int, str]
     ``alone``: what stands before is a literal, and so no part of a name.
     """
     if sign == "/*":
-        return _end_of(query, start + 2, "*/"), "/*?*/"
+        return _comment_end(query, start), "/*?*/"
     if sign in ("--", "#"):
         line = _LINE.match(query, start) if _is_comment(query, start, sign) else None
         return (line.end(), f"{sign}?") if line else (start + 1, "")
@@ -168,6 +180,19 @@ def _other(query: str, start: int, sign: str, *, alone: bool) -> tuple[int, str]
     number = _NUMBER.match(query, start)
     end = number.end() if number else len(query)
     return end, "" if _DURATION.fullmatch(query, start, end) else "?"
+
+
+_COMMENT_MARK = re.compile(r"/\*|\*/")
+
+
+def _comment_end(query: str, start: int) -> int:
+    """Where the comment at ``start`` ends: in PostgreSQL one may stand within another."""
+    depth = 0
+    for mark in _COMMENT_MARK.finditer(query, start):
+        depth += 1 if mark[0] == "/*" else -1
+        if not depth:
+            return mark.end()
+    return len(query)
 
 
 def _end_of(query: str, start: int, closing: str) -> int:
@@ -209,6 +234,8 @@ def _is_name(query: str, start: int, end: int, clause: str, *, names_quoted: boo
     """Whether what stands in double quotes is a name (ANSI) and not a string (MySQL)."""
     if not _IDENTIFIER.fullmatch(query, start, end):
         return False
+    if _PASSWORD_AFTER.search(query, max(0, start - _IDENTIFIED_CHARS_MAX), start):
+        return False
     if _NAME_AFTER.match(query, end):
         return True
     before = query[max(0, start - _LOOK_BACK) : start].rstrip(" \t\r\n(")
@@ -234,5 +261,5 @@ def _redis_values(query: str) -> Iterator[Literal]:
         arguments = list(_ARGUMENT.finditer(query, *line.span()))
         kept = 1 if arguments and arguments[0][0].lower() in _NO_KEY else 2
         for argument in arguments[kept:]:
-            if argument[0] != "?":
+            if argument[0].strip("?"):
                 yield *argument.span(), "?"

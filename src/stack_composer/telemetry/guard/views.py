@@ -33,8 +33,13 @@ NESTING_MAX: Final = 2
 _UTF8_CHAR: Final = rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}"
 _ESCAPE: Final = (
     rb"%(?:u[0-9A-Fa-f]{4}|[0-9A-Fa-f]{2})"
-    rb"|\\+(?:u[0-9A-Fa-f]{4}|u\{[0-9A-Fa-f]{1,6}\}|U[0-9A-Fa-f]{8}|x[0-9A-Fa-f]{2}|[nrtbfv\"'/])"
-    rb"|&(?:#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z]{2,8});"
+    # A run from its first backslash only: from each of them it would be read again.
+    rb"|(?<!\\)\\+(?:u[0-9A-Fa-f]{4}|u\{[0-9A-Fa-f]{1,8}\}|U[0-9A-Fa-f]{8}|x[0-9A-Fa-f]{2}"
+    rb"|[nrtbfv\"'/])"
+    rb"|&(?:#[0-9]{1,10};?|#[xX][0-9A-Fa-f]{1,8};?|[A-Za-z]{2,8};)"
+    # What a terminal takes for an order (a colour, a link), and what it does not show.
+    rb"|\x1b(?:\[[0-?]{0,40}[ -/]{0,4}[@-~]|\][^\x07\x1b\0]{0,400}(?:\x07|\x1b\\))"
+    rb"|[\x02-\x08\x0e-\x1b\x7f]"
 )
 _BASE64: Final = rb"(?:[A-Za-z0-9+/_-]{4}){5,}[A-Za-z0-9+/_-]{0,3}={0,2}"
 # A break inside a word: letters before it, and after it a line that is nothing else.
@@ -43,6 +48,9 @@ _BREAK: Final = (
     rb"(?=[A-Za-z0-9+/_.=~-]{4,}[\"'`,;)\]}>]{0,8}[ \t]{0,8}[+\\]?[ \t]{0,8}(?:\r?\n|\Z))"
 )
 _UNESCAPE: Final = re.compile(_ESCAPE + rb"|" + _UTF8_CHAR)
+# What a form writes has these escapes, and a plus for each space.
+_FORM: Final = re.compile(rb"(?i)\+%2[2F]|%(?:22|2C|3A|3D)\+|\+[a-z0-9]+%[23]")
+_PLUS: Final = re.compile(rb"\+")
 _QUOTED_PRINTABLE: Final = re.compile(rb"=(?:\r?\n|[0-9A-F]{2})")
 _SOFT: Final = re.compile(QUOTED)
 _LINE_BREAK: Final = re.compile(_BREAK)
@@ -101,10 +109,13 @@ def views(data: bytes, nesting: int = NESTING_MAX, below: View | None = None) ->
     Raises:
         TooDeepError: There are more than ``ROUNDS_MAX`` writings within each other.
     """
+    written = data
     plain = _unescaped(data, below)
     if plain is not None:
         yield plain
         data, below = plain.data, plain
+        if _FORM.search(written) and b"+" in data:
+            yield from _some(rewrite(data, _PLUS, _space, below))
     if _SOFT.search(data):
         yield from _some(rewrite(data, _QUOTED_PRINTABLE, _unquote, below))
     if b"\n" in data:
@@ -168,6 +179,8 @@ def _plain_writing(written: bytes) -> bytes | None:
         )
     if first == b"\\":
         return _backslash(written.lstrip(b"\\"))
+    if first < b" " or first == b"\x7f":
+        return b""
     if first == b"&":
         from html import unescape
 
@@ -202,10 +215,13 @@ def _folded(char: bytes) -> bytes | None:
     except UnicodeDecodeError:
         return None
     text = normalize("NFKD", text).translate(_LOOK_ALIKES)
-    shown = "".join(one for one in text if category(one) not in {"Mn", "Me", "Cf"})
+    shown = "".join(
+        one for one in text if category(one) not in {"Mn", "Me", "Cf"} and one not in _BLANKS
+    )
     return shown.encode() if shown.isascii() else None
 
 
+_BLANKS: Final = "\u115f\u1160\u2800"  # Letters and a sign by name, with no ink.
 # Of Greek and Cyrillic letters, those that no reader can tell from a Latin one; and
 # punctuation that stands for ASCII's. (Unicode Technical Standard 39 has the whole list.)
 _LOOK_ALIKES: Final = str.maketrans(
@@ -216,6 +232,10 @@ _LOOK_ALIKES: Final = str.maketrans(
 
 def _unquote(written: bytes) -> bytes:
     return b"" if written[-1:] == b"\n" else bytes.fromhex(_ascii(written[1:]))
+
+
+def _space(_written: bytes) -> bytes:
+    return b" "
 
 
 def _nothing(_written: bytes) -> bytes:
@@ -232,4 +252,16 @@ def _decode_base64(written: bytes) -> bytes | None:
     except Base64Error:
         # One letter more than whole groups have: it belongs to what follows.
         return None
-    return None if text.translate(None, _PRINTABLE) else text
+    odd = text.translate(None, _PRINTABLE)
+    return text if not odd or _is_words(text, odd) else None
+
+
+def _is_words(text: bytes, odd: bytes) -> bool:
+    """Whether ``text`` is UTF-8, mostly ASCII; ``odd`` is what in it is not printable ASCII."""
+    if min(odd) < 0x80 or 2 * len(odd) > len(text):
+        return False
+    try:
+        text.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True

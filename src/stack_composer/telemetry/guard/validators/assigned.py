@@ -129,7 +129,7 @@ def _is_word(value: bytes) -> bool:
 
 
 _SETTING: Final = re.compile(
-    rb"(?:(?:^|\n|\\n)[ \t]{0,8}(?:# ?|// ?|; ?)?(?:export |set |ENV |ARG |- |-e )?"
+    rb"(?:(?:^|\n|\\n|\0)[ \t]{0,8}(?:# ?|// ?|; ?)?(?:export |set |ENV |ARG |- |-e )?"
     rb"[\"']?[A-Za-z0-9_.-]{1,48}[\"']? ?(?:=|: ?)|[;\"'] ?[A-Za-z0-9_.-]{1,48}="
     rb"|[A-Za-z]=[^ \t\n,;=]{1,32} [A-Za-z0-9_.-]{1,24}="
     rb"|user(?:name)? ?= ?[^ \t\n,;=]{1,32}\n[ \t]*[A-Za-z0-9_.-]{1,24} = )$"
@@ -387,5 +387,6 @@ def _strength(before: list[str]) -> int:
             owner = word.rstrip("s")[:-3] or (before[at - 1] if at else "")
             if owner in _SECRET_KEYS:
                 return _STRONG
-            return _NONE if owner in _OTHER_KEYS else _WEAK
+            # "cache miss key" is a cache's key too.
+            return _WEAK if _OTHER_KEYS.isdisjoint([owner, *before[max(0, at - 2) : at]]) else _NONE
     return _WEAK
