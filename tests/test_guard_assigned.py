@@ -227,13 +227,6 @@ def test_the_words_before_are_total(data: bytes, start: int) -> None:
     assert all(word == word.lower() for word in words)
 
 
-def test_a_key_of_a_cache_is_none_of_a_service() -> None:
-    guard = Guard(Policy(salt=bytes(32)))
-    digest = "51d9ec0c747652cf8f1c88f79121e0fd"
-    assert guard.value("note", f"cache miss key={digest}") == f"cache miss key={digest}"
-    assert digest not in guard.value("note", f"redis api key={digest}")
-
-
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -248,6 +241,21 @@ def test_a_key_of_a_cache_is_none_of_a_service() -> None:
         ("username 'alice'\n  password 'bluewhale'", ["alice", "bluewhale"]),
         ("machine h login alice password hunter2x", ["alice password hunter2x"]),
         ("machine h login alice", []),
+        ('secret = "B;.:-@*?!k"', ["B;.:-@*?!k"]),
+        ('secret = "----------"', []),
+        ('password = "correct horse battery staple"', ["correct horse battery staple"]),
+        ('password: "enter your new password"', []),
+        ("dbname=x user=bob password=bluewhale host=h", ["bluewhale"]),
+        ("user = bob\npassword = bluewhale\n", ["bluewhale"]),
+        ("password = bluewhale\n", []),
+        ("user: bob, pass: bluewhale", ["bluewhale"]),
+        ("id/pass: bob, hunter2x", ["bob, hunter2x"]),
+        ('new PDO("mysql:host=h", "bob", "bluewhale")', ["bluewhale"]),
+        ("get(u, auth=('bob', 'bluewhale'))", ["bluewhale"]),
+        ("пароль: Tr0ub4dor!3", ["Tr0ub4dor!3"]),
+        ("비번:Tr0ub4dor!3", ["Tr0ub4dor!3"]),
+        ("kanbantool: h4x9k2m7q5w1z8", ["h4x9k2m7q5w1z8"]),
+        ("kanbantool: production-west", []),
         ('if "admin" == token_type:', []),
         ('if "GET" == method: password = get()', []),
         ('password = input("Password: ")', []),
@@ -257,3 +265,10 @@ def test_a_key_of_a_cache_is_none_of_a_service() -> None:
 def test_what_stands_around_a_secret(text: str, expected: list[str]) -> None:
     """Wrappers, other languages, arguments, and the user's name next to a password."""
     assert masked(text) == expected
+
+
+def test_a_key_of_a_cache_is_none_of_a_service() -> None:
+    guard = Guard(Policy(salt=bytes(32)))
+    digest = "51d9ec0c747652cf8f1c88f79121e0fd"
+    assert guard.value("note", f"cache miss key={digest}") == f"cache miss key={digest}"
+    assert digest not in guard.value("note", f"redis api key={digest}")

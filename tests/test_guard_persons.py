@@ -422,3 +422,28 @@ def test_the_checks_of_every_layout_are_total() -> None:
             assert national.by_word(value, 0, len(value)) in (True, False)
     for value in (bytes(range(256)), b"\xff" * 11, "١٢٣٤٥٦٧٨٩٠١".encode()):
         assert national.number(value, 0, len(value)) is False
+
+
+@pytest.mark.parametrize(
+    ("form", "places"),
+    [
+        ("DE12345678{}", 1), ("FR{}123456789", 2), ("BE01234567{}", 2), ("DK1234567{}", 1),
+        ("FI1234567{}", 1), ("IT1234567890{}", 1), ("LU123456{}", 2), ("PL987654321{}", 1),
+        ("HR1234567890{}", 1),
+    ],
+)  # fmt: skip
+def test_a_number_for_value_added_tax_has_its_check_digits(form: str, places: int) -> None:
+    """One of ten endings holds, or one of a hundred."""
+    given = [form.format(f"{check:0{places}}") for check in range(10**places)]
+    assert sum(map(national.vat, given)) == 1
+    assert not national.vat(form[:2] + "1" * (len(form) - 4 + places))
+
+
+@pytest.mark.parametrize("text", ["999 999 999", "000-000-000"])
+def test_one_digit_again_and_again_is_no_number(text: str) -> None:
+    assert not covered(text)
+
+
+@pytest.mark.parametrize("text", ["write to bob@[192.0.2.7]", "5019555544445555", "4222222222222"])
+def test_rarer_addresses_and_cards(text: str) -> None:
+    assert covered(text).endswith(text[-9:])

@@ -62,7 +62,9 @@ def _is_quoted(data: bytes, start: int) -> bool:
 
 
 def _is_quoted_password(data: bytes, start: int, value: bytes) -> bool:
-    if b" " in value or _LOOKUP.match(value):
+    if b" " in value:
+        return _is_passphrase(value)
+    if _LOOKUP.match(value):
         return False
     # In <add key="Password" value="..."/> no field is named, however it reads.
     return data[max(0, start - 7) : start - 1] == b"value=" or not _is_label(value)
@@ -87,6 +89,22 @@ def password_argument(data: bytes, start: int, end: int) -> bool:
     return not (lowered in NOTHING or is_placeholder(value) or is_reference(value))
 
 
+def _is_passphrase(value: bytes) -> bool:
+    """Three small words or more, none of them one of those that make a sentence of them."""
+    parts = value.split(b" ")
+    if not (3 <= len(parts) <= 12 and value.islower() and b"".join(parts).isalpha()):
+        return False
+    return _SENTENCE_WORDS.isdisjoint(parts)
+
+
+_SENTENCE_WORDS: Final = frozenset(
+    word.encode()
+    for word in words(
+        "a an the is are be has have was your you my our must should may can to for of or not no "
+        "on in at by if enter type required invalid incorrect wrong missing please password "
+        "passphrase does do did new old user token key secret"
+    )
+)
 _QUOTES: Final = frozenset((b'"', b"'", b"`"))
 _LOOKUP: Final = re.compile(
     rb"^(?:[$%@][A-Za-z_.]+%?$|(?:os|sys|process|env|environ|config|settings|secrets)[.\[(])"
@@ -112,7 +130,9 @@ def _is_word(value: bytes) -> bool:
 
 _SETTING: Final = re.compile(
     rb"(?:(?:^|\n|\\n|\0)[ \t]{0,8}(?:# ?|// ?|; ?)?(?:export |set |ENV |ARG |- |-e )?"
-    rb"[\"']?[A-Za-z0-9_.-]{1,48}[\"']? ?(?:=|: ?)|[;\"'] ?[A-Za-z0-9_.-]{1,48}=)$"
+    rb"[\"']?[A-Za-z0-9_.-]{1,48}[\"']? ?(?:=|: ?)|[;\"'] ?[A-Za-z0-9_.-]{1,48}="
+    rb"|[A-Za-z]=[^ \t\n,;=]{1,32} [A-Za-z0-9_.-]{1,24}="
+    rb"|user(?:name)? ?= ?[^ \t\n,;=]{1,32}\n[ \t]*[A-Za-z0-9_.-]{1,24} = )$"
 )
 _NO_PLAIN_WORD: Final = re.compile(rb"[._:/]|^[A-Z_]+$|(?i:pass)")
 _TYPE_NAME: Final = re.compile(rb"[a-z][A-Z]")
@@ -126,7 +146,7 @@ def _is_setting(data: bytes, start: int, end: int) -> bool:
     if sign is None:
         return False
     # After a colon further words make a sentence: "Password: must be long".
-    if sign[0].endswith(b"="):
+    if sign[0].rstrip().endswith(b"="):
         return data[end : end + 1] in _LINE_ENDS
     if _TYPE_NAME.search(data, start, end):
         return False  # "password: SecretStr"
@@ -165,7 +185,7 @@ def setting(data: bytes, start: int, end: int) -> bool:
         return False
     if _PASSWORD_KEY.search(data[max(0, start - _BEFORE_BYTES_MAX) : start]):
         return not _is_word(value) or _is_setting(data, start, end)
-    return is_sign_rich(value) or _is_phrase(value)
+    return is_sign_rich(value) or _is_phrase(value) or _is_mostly_signs(value)
 
 
 def _is_phrase(value: bytes) -> bool:

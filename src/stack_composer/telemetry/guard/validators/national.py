@@ -44,7 +44,7 @@ def number(data: bytes, start: int, end: int) -> bool:
     forms = FORMS.get(value.translate(_LAYOUT))
     if forms is None or _is_fraction(data, end, value):
         return False
-    if value.isdigit() and _is_clock(text):
+    if text.isdigit() and (_is_clock(text) if value.isdigit() else len(set(text)) < 2):
         return False
     alone = _is_alone(data, start, end, value)
     return any((sure or alone) and test(text) for sure, test in forms)
@@ -541,8 +541,37 @@ def cl_rut(text: str) -> bool:
 
 
 def vat(text: str) -> bool:
-    """A value added tax number of Europe: the length is its country's."""
-    return len(text) - 2 in _VAT_DIGITS.get(text[:2], ())
+    """A value added tax number of Europe: its country's length, and check digits."""
+    country, digits = text[:2], text[2:]
+    if len(digits) not in _VAT_DIGITS.get(country, ()) or len(set(digits)) < 2:
+        return False
+    return not digits.isdigit() or _VAT_CHECKS.get(country, accept)(digits)
+
+
+def _be_vat(text: str) -> bool:
+    return 97 - int(text[:8]) % 97 == int(text[8:])
+
+
+def _fr_vat(text: str) -> bool:
+    return (12 + 3 * (int(text[2:]) % 97)) % 97 == int(text[:2])
+
+
+def _lu_vat(text: str) -> bool:
+    return int(text[:6]) % 89 == int(text[6:])
+
+
+_VAT_CHECKS: Final[dict[str, Test]] = {
+    "BE": _be_vat,
+    "DE": mod_11_10,
+    "DK": zero(11, "2,7,6,5,4,3,2,1"),
+    "FI": zero(11, "7,9,10,5,8,4,2,1"),
+    "FR": _fr_vat,
+    "HR": mod_11_10,
+    "IT": luhn,
+    "LU": _lu_vat,
+    "PL": zero(11, "6,5,7,2,3,4,5,6,7,-1"),
+}
+"""Countries whose numbers of digits alone have a check digit (VIES)."""
 
 
 _VAT_DIGITS: Final = {
