@@ -47,6 +47,16 @@ def masked(text: str) -> list[str]:
         "Config(n=1, {key}='{value}')",
         "run --{key} {value} now",
         '{key} "{value}";',
+        '{{"name": "{key}", "value": "{value}"}}',
+        '<setting name="{key}" serializeAs="String"><value>{value}</value></setting>',
+        '{key}: Some("{value}".into()),',
+        '{key} = base64("{value}")',
+        'if (${key} eq "{value}") {{',
+        'if "{value}" == {key}:',
+        "if ('{value}' !== $user->{key}) {{",
+        '"{value}".equals({key})',
+        "FROM x\nENV {key} {value}\n",
+        'setx {key} "{value}"',
     ],
 )
 @pytest.mark.parametrize("value", [WORD, HEX, MIXED, "Tr0ub4dor!3"])
@@ -95,7 +105,7 @@ def test_signs_of_code_belong_to_a_generated_password(form: str) -> None:
         f'the default password for the user "x" is "{WORD}"',
         "my password is hunter2x",
         f"machine h login alice password {WORD}",
-        f"psexec \\\\h -u admin -p {WORD} cmd",
+        f"psexec \\\\h -u $A -p {WORD} cmd",
         f"Connect-Server h -Password {WORD}",
         f'new DirectoryEntry("LDAP://h", "dom\\\\u", "{WORD}")',
         f"smtp.login('alice', '{WORD}')",
@@ -222,3 +232,28 @@ def test_a_key_of_a_cache_is_none_of_a_service() -> None:
     digest = "51d9ec0c747652cf8f1c88f79121e0fd"
     assert guard.value("note", f"cache miss key={digest}") == f"cache miss key={digest}"
     assert digest not in guard.value("note", f"redis api key={digest}")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("<password><![CDATA[" + MIXED + "]]></password>", [MIXED]),
+        ("<password>{password}</password>", []),
+        ("contraseña: Tr0ub4dor!3", ["Tr0ub4dor!3"]),
+        ("mot de passe : Tr0ub4dor!3", ["Tr0ub4dor!3"]),
+        ("run --api-key " + MIXED, [MIXED]),
+        ("run --api-key-file settings", []),
+        ("Server=h;User Id=alice;Password=bluewhale;", ["alice", "bluewhale"]),
+        ("psexec -u alice -p bluewhale cmd", ["alice", "bluewhale"]),
+        ("username 'alice'\n  password 'bluewhale'", ["alice", "bluewhale"]),
+        ("machine h login alice password hunter2x", ["alice password hunter2x"]),
+        ("machine h login alice", []),
+        ('if "admin" == token_type:', []),
+        ('if "GET" == method: password = get()', []),
+        ('password = input("Password: ")', []),
+        ('password = request.get("x")', []),
+    ],
+)
+def test_what_stands_around_a_secret(text: str, expected: list[str]) -> None:
+    """Wrappers, other languages, arguments, and the user's name next to a password."""
+    assert masked(text) == expected

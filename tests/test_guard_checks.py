@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import pytest
 
-from stack_composer.telemetry.guard.validators import national, persons
+from stack_composer.telemetry.guard.validators import national, persons, shapes, tokens
 
 BODIES = 40
 DIGITS = "0123456789"
@@ -206,3 +206,48 @@ def test_five_numbers_are_an_address_only_if_one_is_great(
     address: str, after: str, *, holds: bool
 ) -> None:
     assert persons.ipv4((address + after).encode(), 0, len(address)) is holds
+
+
+def test_a_number_of_social_security_has_no_part_of_zeros() -> None:
+    assert persons.us_ssn(b"219-09-9999", 0, 11)
+    for text in (b"000-09-9999", b"219-00-9999", b"219-09-0000", b"666-09-9999", b"900-09-9999"):
+        assert not persons.us_ssn(text, 0, 11)
+
+
+def test_a_filler_is_none_wherever_it_stands() -> None:
+    """What stands before the value, or behind it, is not looked at."""
+    value = b"q7Zk2mX9vB4nR8tY3wL6"
+    for text in (b"x" * 20 + value, value + b"x" * 20):
+        start = text.index(value)
+        assert tokens.no_filler(text, start, start + 20)
+        other = 20 - start
+        assert not tokens.no_filler(text, other, other + 20)
+
+
+@pytest.mark.parametrize(
+    ("value", "chars_min", "made"),
+    [
+        ("q7Zk2mX9", 8, True),
+        ("q7Zk2mX9", 9, False),
+        ("q7Zk2mX9 password", 8, False),
+        ("q7Zk2mX9 passwor", 8, True),
+        ("123456789012", 12, True),
+        ("12345678901", 11, False),
+        ("deadbeefdeadbeef", 16, True),
+        ("xkqzvbnw", 8, True),
+        ("xkqzvbn", 7, False),
+        ("oauth2callback", 8, False),
+        ("production2024", 8, False),
+    ],
+)
+def test_what_a_machine_made_is_half_of_it_and_long_enough(
+    value: str, chars_min: int, *, made: bool
+) -> None:
+    assert shapes.is_made(value.encode(), chars_min) is made
+
+
+def test_entropy_is_bits_per_byte() -> None:
+    assert shapes.entropy(b"aaaa") == 0
+    assert shapes.entropy(b"abab") == 1
+    assert shapes.entropy(bytes(range(16))) == 4
+    assert shapes.entropy(b"abcd" * 16) == 2

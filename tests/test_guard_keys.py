@@ -418,3 +418,13 @@ def test_a_value_beside_its_name_is_judged_by_it(name: str) -> None:
     assert guard.value("env", once) == once
     plain = {name: "color", value: "walrus7", "other": "walrus7"}
     assert guard.value("env", plain) == plain
+
+
+@pytest.mark.parametrize("above", ["db.query.parameter", "process.environment_variable"])
+def test_what_stands_below_a_key_for_values_is_one_whatever_its_name(above: str) -> None:
+    """A parameter may be named like a measure."""
+    table = KeyTable(key_rules(), Policy(salt=bytes(32)))
+    for name in ("length", "x.count", "0"):
+        rule = table.verdict(f"{above}.{name}", "text").rule
+        assert rule is not None
+        assert rule.name == "content-key"

@@ -173,3 +173,9 @@ def test_comments_and_names_are_told_from_values(query: str, kept: str) -> None:
         said += query[at:start] + instead
         at = end
     assert said + query[at:] == kept
+
+
+def test_what_is_a_mark_already_is_no_find() -> None:
+    """Guarded again, a query has nothing that was taken from it."""
+    assert sql.literals("--?\nselect 7") == [(11, 12, "?")]
+    assert sql.literals("select a where b = ? and c = 7") == [(29, 30, "?")]

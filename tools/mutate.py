@@ -56,8 +56,8 @@ TESTS = {
     "validators/national": ("checks", "persons", "rules"),
     "validators/persons": ("checks", "persons", "rules"),
     "validators/services": ("assigned", "rules"),
-    "validators/shapes": ("assigned", "rules"),
-    "validators/tokens": ("assigned", "rules"),
+    "validators/shapes": ("checks", "assigned", "rules"),
+    "validators/tokens": ("checks", "assigned", "rules"),
     "validators/wallets": ("persons", "rules"),
     "views": ("views", "bounds", "engine"),
 }

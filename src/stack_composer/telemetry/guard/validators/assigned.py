@@ -157,7 +157,7 @@ _NAME_OR_TIME: Final = re.compile(
 def setting(data: bytes, start: int, end: int) -> bool:
     """What fills the rest of a line of settings, be there signs of code in it or not."""
     value = data[start:end]
-    if value[-1:] in _CODE_ENDS or _CALL.match(value) or is_placeholder(value):
+    if value.rstrip(b"\"'")[-1:] in _CODE_ENDS or _CALL.match(value) or is_placeholder(value):
         return False
     if value.lower() in NOTHING or _LOOKUP.match(value) or b"://" in value:
         return False
@@ -173,6 +173,13 @@ def _is_phrase(value: bytes) -> bool:
     return len(value) >= 16 and value.isalpha() and (value.islower() or value.isupper())
 
 
+def _is_mostly_signs(value: bytes) -> bool:
+    """Signs of many kinds and hardly a letter: no format, rule or line drawn under a title."""
+    signs = value.translate(None, _WORD_BYTES)
+    return len(set(signs)) >= 5 and 3 * len(signs) >= 2 * len(value) and b"%" not in value
+
+
+_WORD_BYTES: Final = bytes(byte for byte in range(128) if chr(byte).isalnum())
 _CODE_ENDS: Final = frozenset((b",", b";", b"{", b"(", b"[", b"\\", b"|"))
 _CALL: Final = re.compile(rb"^[A-Za-z_][A-Za-z0-9_.]*[(\[].*[)\]]$|^[({\[&*]|^[a-z]+\|")
 _PASSWORD_KEY: Final = re.compile(
@@ -187,7 +194,7 @@ def secret(data: bytes, start: int, end: int) -> bool:
     """What is assigned to a token or key, if it looks made by a machine."""
     value = data[start : min(end, start + _VALUE_BYTES_MAX)].rstrip(b".:!?-_")
     quoted = _is_quoted(data, start)
-    phrase = quoted and (_is_phrase(value) or is_sign_rich(value))
+    phrase = quoted and (_is_phrase(value) or is_sign_rich(value) or _is_mostly_signs(value))
     if len(value) < 8 or (not phrase and _is_plain(value, quoted=quoted)):
         return False
     before = words_before(data, start)
@@ -199,6 +206,33 @@ def secret(data: bytes, start: int, end: int) -> bool:
     if strength == _STRONG or (strength == _WEAK and _near_service(before)):
         return is_made(value, 8) or is_random(value, 3.0)
     return strength == _WEAK and is_made(value, 8) and is_random(value, 3.0)
+
+
+def compared(data: bytes, start: int, end: int) -> bool:
+    """A quoted text that is compared with a password or secret: the sides are swapped."""
+    if not _is_quoted(data, start):
+        return False
+    name = _COMPARED.match(data, end, end + _BEFORE_BYTES_MAX)
+    if name is None:
+        return False
+    swapped = name[1] + b' == "' + data[start:end]
+    begin = len(name[1]) + 5
+    check = password if _PASSWORD_KEY.search(name[1]) else secret
+    return check(swapped, begin, len(swapped))
+
+
+_COMPARED: Final = re.compile(rb"[\"'`][ \t]*(?:[!=]=+|\.[A-Za-z]+\()[ \t]*([A-Za-z0-9_.$>-]+)")
+
+
+def secret_argument(data: bytes, start: int, end: int) -> bool:
+    """What follows the name of a password or of a secret with only a space between."""
+    value = data[start:end]
+    if _PASSWORD_KEY.search(data[max(0, start - _BEFORE_BYTES_MAX) : start]):
+        return password_argument(data, start, end)
+    before = words_before(data, start)
+    if _is_plain(value) or _is_description(before, _SECRET_STEMS):
+        return False
+    return _strength(before) == _STRONG and is_made(value, 8)
 
 
 def secret_nearby(data: bytes, start: int, end: int) -> bool:
@@ -223,7 +257,9 @@ def service_key(data: bytes, start: int, end: int) -> bool:
     if not before or before[-1] in _DESCRIPTIONS or not is_service(before, _TELLING):
         return False
     value = data[start:end]
-    return is_made(value, 16) and not _is_plain(value)
+    if end - start < 20 and not is_random(value, 3.0):
+        return False
+    return is_made(value, min(16, end - start)) and not _is_plain(value)
 
 
 def _is_plain(value: bytes, *, quoted: bool = False) -> bool:

@@ -112,13 +112,6 @@ def digits_of(value: bytes) -> list[int]:
     return [byte - 48 for byte in value if 48 <= byte <= 57]
 
 
-def is_block(value: bytes, chars_min: int) -> bool:
-    """Letters and digits in one long piece: no name in code is written like that."""
-    piece = value.rstrip(b"=")
-    long = len(piece) >= chars_min and piece.isalnum()
-    return long and has_digit(piece) and has_letter(piece)
-
-
 _RUN: Final = re.compile(rb"[A-Za-z]+|[0-9]+")
 _SYLLABLE: Final = re.compile(rb"[A-Z]?[a-z]+|[A-Z]+|[0-9]+")
 _VERSION: Final = re.compile(
