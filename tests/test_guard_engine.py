@@ -306,10 +306,15 @@ class BrokenMatcher(matcher.ReMatcher):
             raise MemoryError
         return super().suspects(texts, joined)
 
-    def spans(self, data: bytes, leave: matcher.Leave | None = None) -> list[matcher.Span]:
+    def spans(
+        self,
+        data: bytes,
+        leave: matcher.Leave | None = None,
+        patience: matcher.Patience | None = None,
+    ) -> list[matcher.Span]:
         if self.part == "spans" and b"cursed" in data:
             raise RuntimeError("never shown")
-        return super().spans(data, leave)
+        return super().spans(data, leave, patience)
 
 
 def broken_guard(part: str) -> Guard:

@@ -375,6 +375,51 @@ def test_a_verdict_is_turned_on_by_a_user_only() -> None:
     assert not verdict.machine
 
 
+@pytest.mark.parametrize(
+    "key",
+    [
+        "DB_PASS",
+        "dbPass",
+        "smtp.pass",
+        "user.pw",
+        "passwort",
+        "db.kennwort",
+        "contraseña",
+        "dbpass",
+    ],
+)
+def test_a_password_under_a_short_or_foreign_word_is_masked(key: str) -> None:
+    guard = Guard(Policy(salt=bytes(32)))
+    assert guard.value(key, "walrus7") == "[redacted:password-key]"
+    assert guard.value("env", {key: "walrus7"}) == {key: "[redacted:password-key]"}
+
+
+@pytest.mark.parametrize("key", ["tests.pass", "render_pass", "first pass", "pass_rate", "pw"])
+def test_what_passes_is_no_password(key: str) -> None:
+    assert Guard(Policy(salt=bytes(32))).value(key, "yes") == "yes"
+
+
+@pytest.mark.parametrize("key", ["x-api-key", b"x-api-key"], ids=["text", "bytes"])
+def test_headers_in_a_list_are_judged_by_their_names(key: str | bytes) -> None:
+    guard = Guard(Policy(salt=bytes(32)))
+    once = guard.value("headers", [[key, "walrus7"], ["accept", "text/html"]])
+    assert once == [[key, "[redacted:credential-key]"], ["accept", "text/html"]]
+    assert guard.value("headers", once) == once
+    bare = [["x-api-key", "walrus7", "more"], ["token", "expired"]]
+    assert guard.value("rows", bare) == bare
+
+
+@pytest.mark.parametrize("name", ["name", "key", "Name"])
+def test_a_value_beside_its_name_is_judged_by_it(name: str) -> None:
+    guard = Guard(Policy(salt=bytes(32)))
+    value = "Value" if name == "Name" else "value"
+    once = guard.value("env", [{name: "DB_PASSWORD", value: {"stringValue": "walrus7"}}])
+    assert once == [{name: "DB_PASSWORD", value: {"stringValue": "[redacted:password-key]"}}]
+    assert guard.value("env", once) == once
+    plain = {name: "color", value: "walrus7", "other": "walrus7"}
+    assert guard.value("env", plain) == plain
+
+
 @pytest.mark.parametrize("above", ["db.query.parameter", "process.environment_variable"])
 def test_what_stands_below_a_key_for_values_is_one_whatever_its_name(above: str) -> None:
     """A parameter may be named like a measure."""

@@ -19,7 +19,7 @@ from .texts import TEXT_CHARS_MAX, TOO_LONG, Finding, TextJudge
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any, Final
 
     from stack_composer.telemetry.model import AnyValue, KeyVerdict
@@ -33,6 +33,7 @@ TOO_DEEP: Final = "too-deep"
 UNKNOWN_TYPE: Final = "unknown-type"
 _UNJUDGED: Final = (TOO_LONG, TOO_DEEP, FAULT, UNKNOWN_TYPE, "dropped")
 _KEYS_MAX: Final = 4096
+_NAMED_CHARS_MAX: Final = 100  # Of a key that stands in a value; a longer text is none.
 _IN_PARTS: Final = ("literals", "arguments")  # Actions of key rules that look into the text.
 _EVERYTHING: Final = KeyRule(
     FAULT, "drop", (), (), ends=False, numbers=True, reason="The key could not be judged."
@@ -303,18 +304,43 @@ class Guard:
         if depth > DEPTH_MAX:
             return self.tally.gone(TOO_DEEP)
         if isinstance(value, Mapping):
+            named = _named(value)
             return {
                 verdict_below.text: self._walk(item, verdict_below, depth)
                 for verdict_below, item in (
-                    (self._key_below(name, verdict), item) for name, item in value.items()
+                    (self._verdict_below(name, named, verdict), item)
+                    for name, item in value.items()
                 )
             }
         if isinstance(value, Sequence):
             rule = verdict.rule
             if rule is not None and rule.action == "arguments":
                 value = self._arguments(value)
+            if rule is None and _are_pairs(value):
+                return [self._pair(item, verdict, depth + 1) for item in value]
             return [self._walk(item, verdict, depth) for item in value]
         return self.tally.gone(UNKNOWN_TYPE)
+
+    def _pair(self, pair: Sequence[Any], above: Verdict, depth: int) -> list[Any]:
+        """A key and its value, as headers are listed."""
+        name, value = pair
+        key = name.decode("latin-1") if isinstance(name, bytes) else name
+        below = self._key_below(key, above)
+        return [self._walk(name, above, depth), self._walk(value, below, depth)]
+
+    def _verdict_below(self, name: str, named: str, above: Verdict) -> Verdict:
+        """The verdict for a key inside a value; ``named`` is whose "value" it may be."""
+        below = self._key_below(name, above)
+        if not named or name.lower() != "value" or below.rule is not None:
+            return below
+        meant = self._key_below(named, above)
+        return Verdict(
+            name,
+            below.text,
+            "value" if meant.rule else "scan",
+            rule=meant.rule,
+            phrase=meant.phrase,
+        )
 
     def _key_below(self, name: str, above: Verdict) -> Verdict:
         """The verdict for a key inside a value: what holds above holds below too."""
@@ -332,6 +358,26 @@ class Guard:
         from .own import is_more_severe
 
         return is_more_severe(below.rule, above.rule)
+
+
+def _named(value: Mapping[str, Any]) -> str:
+    """Whose value a mapping such as ``{"name": "Authorization", "value": ...}`` holds, or ""."""
+    for name in ("name", "key", "Name", "Key"):
+        found = value.get(name)
+        if isinstance(found, str) and ("value" in value or "Value" in value):
+            return found if len(found) <= _NAMED_CHARS_MAX else ""
+    return ""
+
+
+def _are_pairs(value: Sequence[Any]) -> bool:
+    """Whether ``value`` lists keys with their values, as headers are."""
+    return bool(value) and all(
+        isinstance(item, (list, tuple))
+        and len(item) == 2
+        and isinstance(item[0], (str, bytes))
+        and len(item[0]) <= _NAMED_CHARS_MAX
+        for item in value
+    )
 
 
 def _dropped_if_gone(value: Any) -> Any:

@@ -166,17 +166,20 @@ class Matcher:
             self._searches[index] = search
         return search
 
-    def spans(self, data: bytes, leave: Leave | None = None) -> list[Span]:
+    def spans(
+        self, data: bytes, leave: Leave | None = None, patience: Patience | None = None
+    ) -> list[Span]:
         """Find what must not be written of ``data``, but for what ``leave`` lets be.
 
-        The spans are disjoint, in order, and extended to whole UTF-8 characters.
+        The spans are disjoint, in order, and extended to whole UTF-8 characters. A text
+        that is searched several times has one ``patience`` for all of them.
 
         Raises:
             UnsettledError: It does not come to rest; the text must be dropped.
         """
         work = blank_markers(data)
         found: list[Span] = []
-        patience = Patience()
+        patience = patience or Patience()
         for _ in range(ROUNDS_MAX):
             fresh = self._hits(work, leave or _NOTHING_LEFT, patience)
             if not fresh:

@@ -254,27 +254,34 @@ def _spans_or_all_if_wide(matcher: Matcher, data: bytes, leave: Leave | None) ->
     Between NULs stand the letters of a text of two or four bytes a character (UTF-16)
     that is taken for one of single bytes; and one NUL hides the rest of a secret.
     """
-    spans = matcher.spans(data, leave)
-    hidden = _hidden_by_nuls(matcher, data, spans, leave) if b"\0" in data else None
+    from .matcher import Patience
+
+    patience = Patience()
+
+    def find(some: bytes) -> list[Span]:
+        return matcher.spans(some, leave, patience)
+
+    spans = find(data)
+    hidden = _hidden_by_nuls(matcher, data, spans, find) if b"\0" in data else None
     return spans if hidden is None else [type(hidden)(0, len(data), hidden.rule)]
 
 
 def _hidden_by_nuls(
-    matcher: Matcher, data: bytes, spans: Sequence[Span], leave: Leave | None
+    matcher: Matcher, data: bytes, spans: Sequence[Span], find: Callable[[bytes], list[Span]]
 ) -> Span | None:
     """What is found without NULs, and not by ``spans``."""
     known = bytearray(b"\1" * len(data))
     for span in spans:
         known[span.start : span.end] = bytes(span.end - span.start)
     left = bytes([is_open for is_open, byte in zip(known, data, strict=True) if byte])
-    for one in matcher.spans(data.replace(b"\0", b""), leave):
+    for one in find(data.replace(b"\0", b"")):
         if left[one.start : one.end].count(1) >= WIDE_BYTES_MIN:
             return one
     # And as it is when it is guarded again, so that the answer is the same then.
     guarded = bytearray(data)
     for span in reversed(spans):
         guarded[span.start : span.end] = tombstone(matcher.rules[span.rule].name).encode()
-    return next(iter(matcher.spans(bytes(guarded).replace(b"\0", b""), leave)), None)
+    return next(iter(find(bytes(guarded).replace(b"\0", b""))), None)
 
 
 def _finding(matcher: Matcher, data: bytes, span: Span) -> Finding:
