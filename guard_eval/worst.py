@@ -15,11 +15,11 @@ from re import _constants as code  # type: ignore[attr-defined]
 from re import _parser as parser  # type: ignore[attr-defined]
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from stack_composer.telemetry.guard.engines import best_matcher
 from stack_composer.telemetry.guard.gates import members
 from stack_composer.telemetry.guard.matcher import (
     Matcher,
     Patience,
-    best_matcher,
     search_rule,
 )
 from stack_composer.telemetry.guard.rules import TextRule, text_rules

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.errors import InvalidArgument, Unsatisfiable
 
-from stack_composer.telemetry.guard import engine, matcher, rules, texts
+from stack_composer.telemetry.guard import engine, engines, matcher, rules, texts
 from stack_composer.telemetry.guard.engine import DEPTH_MAX, Guard
 from stack_composer.telemetry.guard.examples import expand
 from stack_composer.telemetry.guard.plain import is_plain
@@ -37,8 +37,8 @@ def shared_matcher(kind: str, profile: str) -> matcher.Matcher:
     """Compiled once for the suite; a matcher keeps nothing of what it saw."""
     if kind == "re2":
         pytest.importorskip("re2")
-        return matcher.Re2Matcher(rules.text_rules(profile))
-    return matcher.ReMatcher(rules.text_rules(profile))
+        return engines.Re2Matcher(rules.text_rules(profile))
+    return engines.ReMatcher(rules.text_rules(profile))
 
 
 def make_guard(kind: str = "re2", profile: str = "default", **options: Any) -> Guard:
@@ -294,7 +294,7 @@ def test_a_value_too_deep_gets_a_tombstone() -> None:
     assert "[redacted:too-deep]" in str(guard.value("note", endless))
 
 
-class BrokenMatcher(matcher.ReMatcher):
+class BrokenMatcher(engines.ReMatcher):
     """Fails where it is told to."""
 
     def __init__(self, part: str) -> None:
@@ -345,7 +345,7 @@ def test_a_fault_in_any_rule_drops_the_value(kind: str) -> None:
     def cursed(*_span: object) -> bool:
         raise ZeroDivisionError
 
-    own = matcher.Re2Matcher if kind == "re2" else matcher.ReMatcher
+    own = engines.Re2Matcher if kind == "re2" else engines.ReMatcher
     if kind == "re2":
         pytest.importorskip("re2")
     faulty = own(rules.text_rules("strict"))
@@ -397,7 +397,7 @@ def test_a_text_that_does_not_settle_is_dropped(monkeypatch: pytest.MonkeyPatch)
 def test_a_set_without_room_asks_every_rule() -> None:
     """RE2's set answers "nothing" when it runs out of memory; the gate knows better."""
     pytest.importorskip("re2")
-    own = matcher.Re2Matcher(rules.text_rules("default"))
+    own = engines.Re2Matcher(rules.text_rules("default"))
 
     class FullSet:
         def Match(self, _data: bytes) -> None:  # noqa: N802 - the name that RE2's binding has

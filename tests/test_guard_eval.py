@@ -31,7 +31,7 @@ from contestants import (
 from evaluate import RESULTS, ROOT, EgressError, measure, refuse_egress
 from labelled import Row, Score, Span, covered, is_hit, merged, rate, read_rows, row_of
 
-from stack_composer.telemetry.guard.matcher import best_matcher
+from stack_composer.telemetry.guard.engines import best_matcher
 from stack_composer.telemetry.guard.rules import TextRule
 
 EMAIL = "jane.roe" + "@" + "post-office.net"

@@ -6,18 +6,17 @@ import re
 
 import pytest
 
-from stack_composer.telemetry.guard import matcher, rules
+from stack_composer.telemetry.guard import engines, markers, matcher, rules
 from stack_composer.telemetry.guard.engine import Guard
+from stack_composer.telemetry.guard.engines import after_text, text_starts
+from stack_composer.telemetry.guard.markers import blank_markers
 from stack_composer.telemetry.guard.matcher import (
     Patience,
     Span,
     UnsettledError,
-    after_text,
-    blank_markers,
     merge,
     repeats,
     search_rule,
-    text_starts,
 )
 from stack_composer.telemetry.guard.policy import Policy
 from stack_composer.telemetry.guard.reference import redact_reference
@@ -53,13 +52,13 @@ def test_what_is_blanked_keeps_its_place() -> None:
     ("text", "blank"),
     [
         ("x[redacted:email]y", True),
-        ("[redacted:" + "n" * matcher.MARKER_NAME_CHARS_MAX + "]", True),
-        ("[redacted:" + "n" * (matcher.MARKER_NAME_CHARS_MAX + 1) + "]", False),
+        ("[redacted:" + "n" * markers.MARKER_NAME_CHARS_MAX + "]", True),
+        ("[redacted:" + "n" * (markers.MARKER_NAME_CHARS_MAX + 1) + "]", False),
         ("[redacted:]", False),
         ("[redacted:Email]", False),
         ("[redacted:a b]", False),
         ("[redacted:email", False),
-        ("[redacted:" + "n" * matcher.MARKER_NAME_CHARS_MAX + ":" + "a0" * 32 + "]", True),
+        ("[redacted:" + "n" * markers.MARKER_NAME_CHARS_MAX + ":" + "a0" * 32 + "]", True),
         ("x[redacted:project:" + "f9" * 16 + "]y", True),
         ("[redacted:project:" + "f9" * 15 + "]", False),
         ("[redacted:project:" + "g9" * 16 + "]", False),
@@ -121,7 +120,7 @@ def test_what_was_found_is_found_wherever_it_stands() -> None:
 
 def test_a_set_without_room_leaves_no_rule_out() -> None:
     pytest.importorskip("re2")
-    own = matcher.Re2Matcher(rules.text_rules("default"))
+    own = engines.Re2Matcher(rules.text_rules("default"))
 
     class FullSet:
         def Match(self, _data: bytes) -> None:  # noqa: N802 - the name that RE2's binding has

@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stack_composer.telemetry.guard import matcher, own, patterns
+from stack_composer.telemetry.guard import engines, own, patterns
 from stack_composer.telemetry.guard.engine import Guard
 from stack_composer.telemetry.guard.policy import Policy
 from stack_composer.telemetry.guard.rules import text_rules
 from stack_composer.telemetry.model import DROPPED
 
 SALT = b"s" * 32
-ENGINES = {"re2": matcher.Re2Matcher, "re": matcher.ReMatcher}
+ENGINES = {"re2": engines.Re2Matcher, "re": engines.ReMatcher}
 
 
 def rule(name: str = "ticket-number", **fields: Any) -> dict[str, Any]:
@@ -71,7 +71,7 @@ def test_the_written_pattern_means_what_the_user_s_means(pattern: str, text: str
     wanted = [bool(re.search(plain, part)) for part in text.split("\0")]
     parts = [part.encode("utf-8", "surrogatepass") for part in text.split("\0")]
     assert [bool(re.search(written, part)) for part in parts] == wanted
-    options = matcher.Re2Matcher(())._options(captures=True)
+    options = engines.Re2Matcher(())._options(captures=True)
     re2 = pytest.importorskip("re2")
     assert [bool(re2.search(written, part, options)) for part in parts] == wanted
 
@@ -193,7 +193,7 @@ def test_no_pattern_is_exponential(pattern: str, monkeypatch: pytest.MonkeyPatch
     (one,) = own.read_rules([rule(pattern=f"(?:{pattern})X9")])
     assert one.text is not None
     begun = time.perf_counter()
-    matcher.Re2Matcher([one.text]).spans(b"a" * 50_000)
+    engines.Re2Matcher([one.text]).spans(b"a" * 50_000)
     assert time.perf_counter() - begun < 5
     monkeypatch.setitem(sys.modules, "re2", None)
     with pytest.raises(own.RuleError, match="too long without google-re2"):
@@ -517,7 +517,7 @@ def test_a_hostile_glob_is_quick() -> None:
 # -- failing closed -------------------------------------------------------------------
 
 
-class BrokenMatcher(matcher.Re2Matcher):
+class BrokenMatcher(engines.Re2Matcher):
     def _compile(self, pattern: bytes) -> Any:
         if b"ACME" in pattern:
             raise MemoryError

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stack_composer.telemetry.guard import matcher, rules
+from stack_composer.telemetry.guard import engines, markers, matcher, rules
 from stack_composer.telemetry.guard.validators import national, persons, wallets
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ NUMBERS = 40
 
 @cache
 def engine(profile: str = "strict") -> matcher.Matcher:
-    return matcher.best_matcher(rules.text_rules(profile))
+    return engines.best_matcher(rules.text_rules(profile))
 
 
 def seeded(seed: int) -> random.Random:
@@ -34,7 +34,7 @@ def seeded(seed: int) -> random.Random:
 
 def covered(text: str, profile: str = "strict") -> str:
     """What would be masked of ``text``, its parts joined by a bar."""
-    data = matcher.encode(text)
+    data = markers.encode(text)
     spans = engine(profile).spans(data)
     return "|".join(data[span.start : span.end].decode() for span in spans)
 

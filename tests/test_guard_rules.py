@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stack_composer.telemetry.guard import matcher, rules
+from stack_composer.telemetry.guard import engines, markers, matcher, rules
 from stack_composer.telemetry.guard.examples import expand
 from stack_composer.telemetry.guard.gates import derive_gate, members
 from stack_composer.telemetry.guard.validators import find_validator
@@ -34,13 +34,13 @@ PATTERNS = pytest.mark.parametrize("rule", TEXT_RULES, ids=lambda rule: rule["na
 def engine(kind: str, profile: str = "strict") -> matcher.Matcher:
     if kind == "re2":
         pytest.importorskip("re2")
-        return matcher.Re2Matcher(rules.text_rules(profile))
-    return matcher.ReMatcher(rules.text_rules(profile))
+        return engines.Re2Matcher(rules.text_rules(profile))
+    return engines.ReMatcher(rules.text_rules(profile))
 
 
 def found(kind: str, text: str, profile: str = "strict") -> list[str]:
     """The rules that find something in ``text``, each by itself."""
-    data = matcher.encode(text)
+    data = markers.encode(text)
     searcher = engine(kind, profile)
     return [
         searcher.rules[hit.rule].name
@@ -98,7 +98,7 @@ def test_other_texts_beside_it_change_no_answer(rule: dict[str, Any]) -> None:
 def spans_of(rule: str, text: str) -> list[tuple[int, int]]:
     searcher = engine("re")
     index = next(at for at, one in enumerate(searcher.rules) if one.name == rule)
-    data = matcher.encode(text)
+    data = markers.encode(text)
     hits = matcher.search_rule(*searcher._search(index), data, index, matcher.Patience())
     return [(hit.start, hit.end) for hit in hits]
 

@@ -29,7 +29,7 @@ HEADER = "Authorization: Bearer " + "q7Zk2mX9vB4nR8tY3wL6" + "pD1sF5gH"
 
 @pytest.fixture(params=["re2", "re"])
 def guard(request: pytest.FixtureRequest) -> Guard:
-    from stack_composer.telemetry.guard.matcher import Re2Matcher, ReMatcher
+    from stack_composer.telemetry.guard.engines import Re2Matcher, ReMatcher
     from stack_composer.telemetry.guard.rules import text_rules
 
     if request.param == "re2":

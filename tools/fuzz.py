@@ -33,7 +33,7 @@ except ImportError:
     atheris = None
 
 with atheris.instrument_imports() if atheris else contextlib.nullcontext():
-    from stack_composer.telemetry.guard import matcher, rules, tally, views
+    from stack_composer.telemetry.guard import markers, matcher, rules, views
     from stack_composer.telemetry.guard.engine import Guard
     from stack_composer.telemetry.guard.examples import expand
     from stack_composer.telemetry.guard.policy import PROFILES, Policy
@@ -42,7 +42,7 @@ with atheris.instrument_imports() if atheris else contextlib.nullcontext():
 
 INPUT_BYTES_MAX = 512
 PIECE_CHARS = 8  # So much of a secret may not survive.
-MARKER_CHARS_MAX = len(tally.tombstone("x" * matcher.MARKER_NAME_CHARS_MAX))
+MARKER_CHARS_MAX = len(markers.tombstone("x" * markers.MARKER_NAME_CHARS_MAX))
 KEYS = ("note", "url.full", "db.query.text", "container.id", "exception.message", "x-api-key")
 
 

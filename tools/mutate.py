@@ -36,11 +36,13 @@ EXEMPT = {"explain.py", "reference.py", "semconv.py", "table.py"}
 TESTS = {
     "arguments": ("parts",),
     "engine": ("engine", "keys", "content", "views", "bounds"),
+    "engines": ("matcher", "engine", "views", "own"),
     "examples": ("rules",),
     "gates": ("rules",),
     "hashing": ("hashing",),
     "hidden": ("views", "bounds"),
     "keys": ("keys", "content"),
+    "markers": ("matcher", "engine"),
     "matcher": ("matcher", "engine", "views", "bounds", "own"),
     "own": ("own",),
     "patterns": ("own",),

@@ -13,8 +13,9 @@ from __future__ import annotations
 from stack_composer.telemetry.model import DROPPED
 
 from .keys import KEY_CHARS_MAX, KeyTable, Verdict
+from .markers import tombstone
 from .rules import KeyRule
-from .tally import FAULT, Gone, Tally, tombstone
+from .tally import FAULT, Gone, Tally
 from .texts import TEXT_CHARS_MAX, TOO_LONG, Finding, TextJudge
 
 TYPE_CHECKING = False
@@ -194,7 +195,7 @@ class Guard:
         """Whether ``text`` is a marker of ours and no more; not what only looks like one."""
         if not text.startswith("[redacted:"):
             return False
-        from .matcher import blank_markers, encode
+        from .markers import blank_markers, encode
 
         if blank_markers(encode(text)).strip(b"\0"):
             return False

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from stack_composer.telemetry.model import DROPPED
 
-from .matcher import encode
+from .markers import encode
 from .rules import key_rules
 
 if TYPE_CHECKING:

@@ -217,7 +217,7 @@ def split_words(key: str) -> list[str]:
     Digits are no part of a word: most are an index. Nor are there words in our markers.
     """
     if "[redacted:" in key:
-        from .matcher import blank_markers, encode
+        from .markers import blank_markers, encode
 
         key = blank_markers(encode(key)).decode("utf-8", "surrogatepass").replace("\0", " ")
     key = fold(key)

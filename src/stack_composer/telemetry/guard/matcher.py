@@ -18,17 +18,13 @@ point, which is why guarding guarded text changes nothing.
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from itertools import accumulate
-
-from .hidden import HIDDEN
+from .markers import blank_markers, encode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
     from typing import Any, Final, Protocol, TypeAlias
 
-    from .own import Exempt
     from .rules import TextRule
 
     class Pattern(Protocol):
@@ -39,13 +35,10 @@ if TYPE_CHECKING:
 
     Check: TypeAlias = Callable[[bytes, int, int], int]
     Search: TypeAlias = tuple[Pattern, Check]
+    Exempt: TypeAlias = Callable[[int, bytes], bool]
+    """Whether a match (the bytes) of the rule with that index is let be."""
 
 
-MARKER_START: Final = b"[redacted:"
-MARKER_NAME_CHARS_MAX: Final = 40
-MARKER_HASH_CHARS: Final = (32, 64)  # of a keyed hash, and of a plain one
-_NAME_CHARS: Final = b"abcdefghijklmnopqrstuvwxyz0123456789-"
-_HASH_CHARS: Final = b"0123456789abcdef"
 ROUNDS_MAX: Final = 16
 REPEATED_BYTES_MIN: Final = 12
 REPEATED_SPANS_MAX: Final = 64
@@ -57,11 +50,6 @@ LONG_BYTES_MIN: Final = 64
 _RUN_CHARS: Final = frozenset(
     b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+/=_-"
 )
-_APART: Final = ("structure", "own")  # Tiers with an automaton of their own.
-_RE2_BYTES_MAX = 64 << 20  # Room for the automaton's states; it takes what it needs.
-
-
-_MARKER_BYTES_MAX = MARKER_NAME_CHARS_MAX + 1 + max(MARKER_HASH_CHARS) + 1
 
 
 class UnsettledError(Exception):
@@ -340,191 +328,3 @@ def _blank(data: bytes, spans: Iterable[Span]) -> bytes:
     for span in spans:
         work[span.start : span.end] = b"\0" * (span.end - span.start)
     return bytes(work)
-
-
-class Re2Matcher(Matcher):
-    """The fast engine: google-re2, linear in the text whatever the text."""
-
-    def __init__(self, rules: Sequence[TextRule]) -> None:
-        import re2
-
-        super().__init__(rules)
-        self._re2 = re2
-        self._parts = _parts(rules)
-        self._gates = [
-            re2.compile(
-                b"|".join(self._gate_of(index) for index in part), self._options(captures=False)
-            )
-            for part in self._parts
-        ]
-        self._sets: list[Any] = [None] * len(self._parts)
-
-    def _gate_of(self, index: int) -> bytes:
-        return self.rules[index].gate if index < len(self.rules) else HIDDEN
-
-    def _suspects(self, texts: Sequence[str], data: bytes) -> list[int]:
-        gates = [gate for gate in self._gates if gate.search(data) is not None]
-        if not gates:
-            return []
-        starts = text_starts(texts, len(data))
-        found: set[int] = set()
-        for gate in gates:
-            position = 0
-            while match := gate.search(data, position):
-                index = text_at(starts, match)
-                found.add(index)
-                position = after_text(starts, index, position)
-        return sorted(found)
-
-    def _candidates(self, data: bytes) -> Iterable[int]:
-        found: list[int] = []
-        for number, (part, gate) in enumerate(zip(self._parts, self._gates, strict=True)):
-            # The gate has seen this text before; the set reads each new one to its end.
-            if gate.search(data) is None:
-                continue
-            union = self._sets[number] or self._compile_set(part)
-            self._sets[number] = union
-            hits: list[int] | None = union.Match(data)
-            # A set answers "none" when it ran out of room, too: then every rule is asked.
-            found += [part[hit] for hit in hits] if hits else part
-        return sorted(found)
-
-    def _compile(self, pattern: bytes) -> Pattern:
-        compiled: Pattern = self._re2.compile(pattern, self._options(captures=True))
-        return compiled
-
-    def _compile_set(self, part: Sequence[int]) -> Any:
-        union = self._re2.Set.SearchSet(self._options(captures=False))
-        for index in part:
-            union.Add(self._gate_of(index))
-        union.Compile()
-        return union
-
-    def _options(self, *, captures: bool) -> Any:
-        options = self._re2.Options()
-        options.encoding = self._re2.Options.Encoding.LATIN1
-        options.max_mem = _RE2_BYTES_MAX
-        options.log_errors = False
-        options.never_capture = not captures
-        return options
-
-
-def _parts(rules: Sequence[TextRule]) -> list[list[int]]:
-    """The rules that share an automaton, by index; the signs of ``views`` are with some.
-
-    An automaton for all of them would have a state for each pair of theirs: on ids that it
-    has not seen before it would make a new one with almost every byte. Each one more costs
-    another pass over what is clean, so there are few.
-    """
-    parts: dict[str, list[int]] = {"": [len(rules)]}
-    for index, rule in enumerate(rules):
-        apart = rule.tier if rule.tier in _APART or rule.profile == "strict" else ""
-        parts.setdefault(apart, []).append(index)
-    return list(parts.values())
-
-
-class ReMatcher(Matcher):
-    """The engine of the standard library: slower, for where google-re2 has no wheel.
-
-    A union of a hundred patterns would be tried at each byte. Instead, the anchors of
-    each rule are looked for in the lower-cased data, and a rule none of whose anchors
-    is there is not searched for.
-    """
-
-    def __init__(self, rules: Sequence[TextRule]) -> None:
-        import re
-
-        super().__init__(rules)
-        self._re = re
-        self._hidden = re.compile(HIDDEN)
-
-    def _suspects(self, texts: Sequence[str], data: bytes) -> list[int]:
-        starts = text_starts(texts, len(data))
-        found: set[int] = set()
-        for index in self._candidates(data):
-            pattern = self._hidden if index == len(self.rules) else self._search(index)[0]
-            position = 0
-            while match := pattern.search(data, position):
-                at = text_at(starts, match)
-                found.add(at)
-                position = after_text(starts, at, position)
-        return sorted(found)
-
-    def _candidates(self, data: bytes) -> Iterable[int]:
-        lowered = data.lower()
-        rules = [
-            index
-            for index, rule in enumerate(self.rules)
-            if not rule.anchors or any(anchor in lowered for anchor in rule.anchors)
-        ]
-        return [*rules, len(self.rules)] if self._hidden.search(data) else rules
-
-    def _compile(self, pattern: bytes) -> Pattern:
-        return self._re.compile(pattern)
-
-
-def blank_markers(data: bytes) -> bytes:
-    """``data`` with each marker of ours replaced by NULs of the same length."""
-    start = data.find(MARKER_START)
-    if start < 0:
-        return data
-    work = bytearray(data)
-    while start >= 0:
-        name = start + len(MARKER_START)
-        end = data.find(b"]", name, name + _MARKER_BYTES_MAX)
-        if end > name and _is_marked(data[name:end]):
-            work[start : end + 1] = b"\0" * (end + 1 - start)
-        start = data.find(MARKER_START, name)
-    return bytes(work)
-
-
-def _is_marked(inside: bytes) -> bool:
-    """Whether a marker has this inside: a rule's name, or name, colon and hash."""
-    name, colon, digits = inside.partition(b":")
-    if not name or len(name) > MARKER_NAME_CHARS_MAX or name.strip(_NAME_CHARS):
-        return False
-    return not colon or (len(digits) in MARKER_HASH_CHARS and not digits.strip(_HASH_CHARS))
-
-
-def encode(text: str) -> bytes:
-    """The bytes that the patterns see; a lone surrogate has some too."""
-    return text.encode("utf-8", "surrogatepass")
-
-
-def text_starts(texts: Sequence[str], joined_bytes: int) -> list[int]:
-    """Where each text begins in the joined data, and where one more would begin."""
-    if sum(map(len, texts)) + len(texts) - 1 == joined_bytes:
-        lengths: Iterable[int] = map(len, texts)
-    else:
-        lengths = (len(encode(text)) for text in texts)
-    return list(accumulate((length + 1 for length in lengths), initial=0))
-
-
-def text_at(starts: Sequence[int], match: Any) -> int:
-    """The index of the text that ``match`` lies in.
-
-    Only the first and the last byte of a match may be a separator, and no match is
-    shorter than three bytes, so its middle lies in its text.
-    """
-    start, end = match.span()
-    return bisect_right(starts, (start + end) // 2) - 1
-
-
-def after_text(starts: Sequence[int], index: int, position: int) -> int:
-    """Where to go on after a hit in the text ``index``: at the separator that ends it.
-
-    Not behind it, since a pattern may want to see what stands before.
-    """
-    following = starts[index + 1] - 1
-    if following <= position:
-        # It cannot be; but if it were, the writer would stand here for ever.
-        raise UnsettledError
-    return following
-
-
-def best_matcher(rules: Sequence[TextRule]) -> Matcher:
-    """The fast engine where google-re2 is installed, otherwise the slower one."""
-    try:
-        return Re2Matcher(rules)
-    except ImportError:
-        return ReMatcher(rules)

@@ -15,18 +15,19 @@ from typing import TYPE_CHECKING, Any, Final
 
 from stack_composer.telemetry.errors import GuardError
 
+from .engines import best_matcher
 from .gates import derive_anchors, derive_gate
 from .keys import fold
-from .matcher import Leave, best_matcher, encode
+from .markers import encode
+from .matcher import Leave
 from .patterns import PatternError, canonical
 from .rules import KeyRule, TextRule, describe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
-    from typing import TypeAlias
+    from collections.abc import Iterable, Mapping, Sequence
 
-    Exempt: TypeAlias = Callable[[int, bytes], bool]
-    """Whether a match (the bytes) of the rule with that index is let be."""
+    from .matcher import Exempt
+
 
 RULES_MAX: Final = 200
 ALLOW_MAX: Final = 200

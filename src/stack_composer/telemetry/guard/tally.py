@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from .markers import tombstone
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
@@ -73,8 +75,3 @@ class Tally:
                 self.count(rule, action)
             else:
                 self.hit(rule)
-
-
-def tombstone(rule: str) -> str:
-    """The marker that stands where ``rule`` found something; it shows nothing of it."""
-    return f"[redacted:{rule}]"

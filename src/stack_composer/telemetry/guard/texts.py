@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 
 from .keys import Verdict
+from .markers import tombstone
 from .plain import is_plain
-from .tally import FAULT, tombstone
+from .tally import FAULT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,8 +21,7 @@ if TYPE_CHECKING:
     from stack_composer.telemetry.model import KeyVerdict
 
     from .hashing import Hasher
-    from .matcher import Leave, Matcher, Span
-    from .own import Exempt
+    from .matcher import Exempt, Leave, Matcher, Span
     from .policy import Policy
     from .tally import Tally
 
@@ -89,7 +89,7 @@ class TextJudge:
         return self._matcher
 
     def _best_matcher(self, profile: str) -> Matcher:
-        from .matcher import best_matcher
+        from .engines import best_matcher
         from .rules import text_rules
 
         rules = text_rules(profile)
