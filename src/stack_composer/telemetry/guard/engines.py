@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .matcher import Pattern
     from .rules import TextRule
 
-_APART: Final = ("structure", "own")  # Tiers with an automaton of their own.
+_APART: Final = ("structure", "assignment", "own")  # Tiers with an automaton of their own.
 _RE2_BYTES_MAX = 64 << 20  # Room for the automaton's states; it takes what it needs.
 
 
