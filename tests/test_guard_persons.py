@@ -299,7 +299,7 @@ def test_what_machines_write_is_let_by(machine: str) -> None:
 @pytest.mark.parametrize(
     ("text", "found"),
     [
-        ("my passport number is T3569075.", "T3569075"),
+        ("my passport number is K4821937.", "K4821937"),
         ("Reisepass C01X00T47 liegt vor", "C01X00T47"),
         ("driver's license: D1234567", "D1234567"),
         ("SIN: 130-692-544 and", "130-692-544"),
