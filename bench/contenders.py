@@ -12,7 +12,6 @@ packages of another one.
 from __future__ import annotations
 
 import os
-from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 import on_disk
@@ -24,7 +23,7 @@ class MissingError(Exception):
     """A package of a peer is not installed; its column stays empty."""
 
 
-class Contender(ABC):
+class Contender:
     """What all have in common: a folder, and counting what came to be in it."""
 
     pace = 16_000
@@ -32,21 +31,21 @@ class Contender(ABC):
     def __init__(self, folder: str) -> None:
         self.folder = folder
 
-    def start(self) -> None:  # noqa: B027 - some have nothing to do
+    def start(self) -> None:
         """Set up; not measured."""
 
-    @abstractmethod
     def plain(self, rows: list[Any]) -> None:
         """Make a span of four attributes of each row."""
+        raise NotImplementedError
 
-    @abstractmethod
     def rich(self, rows: list[Any]) -> None:
         """Make a span of eight attributes of each row."""
+        raise NotImplementedError
 
-    def flush(self) -> None:  # noqa: B027 - some have nothing to do
+    def flush(self) -> None:
         """Have all that was recorded written to the file."""
 
-    def close(self) -> None:  # noqa: B027 - some have nothing to do
+    def close(self) -> None:
         """Flush and end."""
 
     def count(self) -> int | None:

@@ -24,7 +24,7 @@ def plain_rows(count: int) -> list[tuple[str, str, int, int]]:
 
 def rich_rows(count: int) -> list[tuple[str, str, str, str, int, int, float, float]]:
     """Give (agent, phase, model, document, k_dense, k_sparse, score, distance)."""
-    random = Random(7)  # noqa: S311  # the same rows each time, no secret
+    random = Random(7)
     return [
         (
             AGENTS[n % 8],
@@ -42,7 +42,7 @@ def rich_rows(count: int) -> list[tuple[str, str, str, str, int, int, float, flo
 
 def leaky_rows(count: int) -> list[tuple[str, str, int, int]]:
     """Give plain rows; the phase of every hundredth is an address or a token."""
-    random = Random(11)  # noqa: S311  # as above
+    random = Random(11)
     rows = plain_rows(count)
     for n in range(0, count, LEAK_EVERY):
         agent, _, k_dense, step = rows[n]

@@ -11,7 +11,6 @@ import importlib
 import os
 import re
 import tempfile
-from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -26,22 +25,22 @@ PIECE_CHARS_MIN = 4
 """Shorter pieces of a text are found in any other by chance."""
 
 
-class Tool(ABC):
+class Tool:
     """One tool, ready to look at texts; making it raises ImportError where it is missing."""
 
     title: str
     package = ""
     """What it is called in the table, and the distribution that its version is of."""
 
-    @abstractmethod
     def look(self, text: str, key: str) -> Any:
         """Do what the tool does with ``text``, the value of the attribute ``key``."""
+        raise NotImplementedError
 
-    @abstractmethod
     def spans(self, text: str, seen: Any) -> list[Span]:
         """The parts of ``text`` that the answer ``seen`` takes away; they may overlap."""
+        raise NotImplementedError
 
-    def close(self) -> None:  # noqa: B027 - few tools have anything to put away
+    def close(self) -> None:
         """Put away what it made."""
 
     def version(self) -> str:

@@ -84,7 +84,7 @@ def run(rows: Sequence[Row], *, peers: bool, cap_s: float = CAP_S) -> dict[str, 
     """Measure each tool on the same strings, in an order that is the same each time."""
     sys.addaudithook(refuse_egress)
     rows = list(rows)
-    random.Random(SEED).shuffle(rows)  # noqa: S311 - an order, no secret
+    random.Random(SEED).shuffle(rows)
     tools = {}
     for title, tool in make_all(peers=peers):
         tools[title] = measure(tool, rows, cap_s) if tool else {"installed": False}

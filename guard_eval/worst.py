@@ -11,8 +11,6 @@ import random
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from re import _constants as code  # type: ignore[attr-defined]
-from re import _parser as parser  # type: ignore[attr-defined]
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stack_composer.telemetry.guard.engines import best_matcher
@@ -23,6 +21,7 @@ from stack_composer.telemetry.guard.matcher import (
     search_rule,
 )
 from stack_composer.telemetry.guard.rules import TextRule, text_rules
+from stack_composer.telemetry.guard.syntax import code, parser
 
 if TYPE_CHECKING:
     from stack_composer.telemetry.guard.matcher import Search
@@ -164,7 +163,7 @@ def timed(rule: str, kind: str, search: Search, data: bytes, cap_s: float = CAP_
 
 def hostile(rule: TextRule, size: int = INPUT_BYTES) -> Iterator[tuple[str, bytes]]:
     """Inputs of ``size`` bytes against ``rule``, each with its kind; the same each time."""
-    rng = random.Random(SEED)  # noqa: S311 - the same inputs each time, no secret
+    rng = random.Random(SEED)
     tree = list(parser.parse(rule.pattern))
     maker = Maker(rng)
     for number, branch in enumerate(branches(tree)[:BRANCHES_MAX]):
@@ -195,7 +194,7 @@ def of_branch(items: list[Any], maker: Maker) -> Iterator[tuple[str, bytes]]:
         yield f"first {part} bytes of a hit and a space", least[:part] + b" "
     yield "a hit and then one long run", maker.text(items, RUN)
     yield "all but the end of a long hit", longest[:-1] + b"\x01"
-    yield "the same letter in every class", Maker(random.Random(1)).text(items, LONG, same=True)  # noqa: S311 - as above
+    yield "the same letter in every class", Maker(random.Random(1)).text(items, LONG, same=True)
 
 
 def of_pieces(tree: list[Any], rng: random.Random) -> Iterator[tuple[str, bytes]]:

@@ -23,7 +23,7 @@ Ends = Callable[[str], str]
 
 def seeded(seed: int) -> random.Random:
     """Chance that comes out the same each time."""
-    return random.Random(seed)  # noqa: S311 - no secret is made with it
+    return random.Random(seed)
 
 
 def body(form: str) -> Make:

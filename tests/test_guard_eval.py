@@ -58,7 +58,7 @@ def positive(text: str, span: Span | None = None, kind: str = "token") -> Row:
     ],
     ids=["whole", "none", "beside", "half", "more than half", "in pieces", "too much"],
 )
-def test_a_hit_leaves_less_than_half_of_the_secret(found: list[Span], hit: bool) -> None:  # noqa: FBT001 - a row of the table
+def test_a_hit_leaves_less_than_half_of_the_secret(found: list[Span], hit: bool) -> None:
     assert is_hit(positive("key=abcdefgh and more", (4, 12)), found) is hit
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from functools import cache
 from pathlib import Path
-from re import _constants as code  # type: ignore[attr-defined]
-from re import _parser as parser  # type: ignore[attr-defined]
 from typing import Any
 
 import pytest
@@ -16,6 +14,7 @@ from hypothesis import strategies as st
 from stack_composer.telemetry.guard import engines, markers, matcher, rules
 from stack_composer.telemetry.guard.examples import expand
 from stack_composer.telemetry.guard.gates import derive_gate, members
+from stack_composer.telemetry.guard.syntax import code, parser
 from stack_composer.telemetry.guard.validators import find_validator
 
 FOLDER = Path(rules.__file__).parent

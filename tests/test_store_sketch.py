@@ -122,7 +122,7 @@ def test_pending_durations_count_before_and_after_they_are_sorted_into_buckets()
 
 @pytest.mark.parametrize("q", [0, 0.01, 0.5, 0.9, 0.95, 0.99, 1])
 def test_quantiles_are_within_the_promised_error(q: float) -> None:
-    dice = random.Random(7)  # noqa: S311 - a fixed sample, no secret
+    dice = random.Random(7)
     sample = [int(dice.lognormvariate(15, 2)) for _ in range(5000)]
     one = Histogram()
     one.add_durations(sample)

@@ -336,7 +336,7 @@ def try_input(data: bytes, only: str = "") -> None:
 
 def by_chance(options: argparse.Namespace) -> int:
     """Try inputs until the time is over; print the first that fails and return 1."""
-    chance = random.Random(options.seed)  # noqa: S311 - texts, not secrets
+    chance = random.Random(options.seed)
     end = time.monotonic() + options.seconds
     tried = 0
     while time.monotonic() < end:

@@ -344,7 +344,7 @@ def main() -> int:
         if options.line:
             mutants = [mutant for mutant in mutants if mutant.line == options.line]
         print(f"{len(mutants)} mutants", flush=True)
-        random.Random(options.seed).shuffle(mutants)  # noqa: S311 - a sample, not a secret
+        random.Random(options.seed).shuffle(mutants)
         counts, survivors = run(Runner(folder), mutants[: options.sample], options.minutes)
     for module in sorted({module for module, _ in counts}):
         tried = [f"{counts[module, kind]} {kind}" for kind in ("killed", "survived", "accepted")]

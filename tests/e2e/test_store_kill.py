@@ -39,7 +39,7 @@ def numbers_in(directory: Path, oddities: Counter[str]) -> list[int]:
 def test_kill_9_loses_no_appended_line_and_doubles_none(tmp_path: Path) -> None:
     """Several processes write, seal, and adopt each other's orphans while being killed."""
     directory = tmp_path / "telemetry"
-    dice = random.Random(os.getpid())  # noqa: S311 - moments, no secrets
+    dice = random.Random(os.getpid())
     appended: set[int] = set()
     next_first = 0
     for _ in range(ROUNDS):

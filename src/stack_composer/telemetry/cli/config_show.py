@@ -63,7 +63,9 @@ def _print(rows: list[tuple[str, str, Any, str]], *, origins: bool) -> None:
     sections: dict[str, list[tuple[str, str]]] = {}
     for name, place, value, origin in rows:
         section, _, key = place.rpartition(".")
-        sections.setdefault(section, []).append((_line(key or name, value, bool(place)), origin))
+        sections.setdefault(section, []).append(
+            (_line(key or name, value, in_file=bool(place)), origin)
+        )
     outside = sections.pop("", [])
     width = max(len(line) for lines in (*sections.values(), outside) for line, _ in lines)
     for section, lines in sections.items():
@@ -79,7 +81,7 @@ def _print_lines(lines: list[tuple[str, str]], width: int, *, origins: bool) -> 
         output.say(f"{line:{width}}  # {origin}" if origins else line)
 
 
-def _line(key: str, value: Any, in_file: bool) -> str:  # noqa: FBT001 - private, and the name says it
+def _line(key: str, value: Any, *, in_file: bool) -> str:
     if value is None:
         return f"# {key}: no limit"
     return f"{key} = {_toml(value)}" if in_file else f"# {key} = {_toml(value)}"

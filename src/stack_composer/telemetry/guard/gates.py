@@ -19,9 +19,9 @@ cannot be given the wrong one. This runs when table.py is made, never in a progr
 from __future__ import annotations
 
 from math import log2
-from re import _constants as code  # type: ignore[attr-defined]
-from re import _parser as parser  # type: ignore[attr-defined]
 from typing import TYPE_CHECKING, Any
+
+from .syntax import code, parser
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

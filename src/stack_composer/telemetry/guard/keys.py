@@ -41,15 +41,6 @@ _WORDS = str.maketrans(
 )
 """Whatever is no letter ends a word, but for control characters: they are no sight."""
 
-# Letters that look like a Latin one, each before what it looks like; NFKD leaves them.
-_LOOKS_LIKE = (
-    "аa еe оo рp сc уy хx іi јj ѕs һh ԁd ԛq ԝw ѵv кk мm тt вb нh "  # noqa: RUF001
-    "АA ЕE ОO РP СC УY ХX ІI ЈJ ЅS ВB НH КK МM ТT "  # noqa: RUF001
-    "αa εe ιi κk νv οo ρp τt υu χx ΑA ΒB ΕE ΗH ΙI ΚK ΜM ΝN ΟO ΡP ΤT ΥY ΧX ΖZ "  # noqa: RUF001
-    "ᴀa ʙb ᴄc ᴅd ᴇe ɢg ʜh ɪi ᴊj ᴋk ʟl ᴍm ɴn ᴏo ᴘp ʀr ᴛt ᴜu ᴠv ᴡw ʏy ᴢz ꜱs "  # noqa: RUF001
-    "ıi ɡg ɑa օo սu"  # noqa: RUF001
-)
-
 
 class Verdict(KeyVerdict):
     """A key's verdict with what only the guard needs.
@@ -234,11 +225,12 @@ def fold(key: str) -> str:
         return key
     from unicodedata import category, normalize
 
-    looks = {ord(pair[0]): pair[1] for pair in _LOOKS_LIKE.split()}
+    from .lookalikes import LETTERS
+
     # Marks on letters, and what has no width: a reader takes the word for what it was.
     seen = [sign for sign in normalize("NFKD", key) if category(sign) not in ("Mn", "Me", "Cf")]
     return "".join([sign if sign.isalnum() or sign.isascii() else " " for sign in seen]).translate(
-        looks
+        LETTERS
     )
 
 

@@ -246,7 +246,7 @@ def _missed(field: str, *, wanted: bool) -> RuleError:
 
 def _compile(rule: OwnRule, pattern: str) -> None:
     try:
-        written = canonical(pattern, only_re=not _has_re2())
+        written = canonical(pattern, only_re=_re2() is None)
         rule.text = TextRule(
             rule.name,
             TIER,
@@ -270,19 +270,19 @@ def _compile(rule: OwnRule, pattern: str) -> None:
     _check_examples(rule, rule.text)
 
 
-def _has_re2() -> bool:
+def _re2() -> Any:
+    """The module ``re2``, or None where google-re2 is not installed."""
     try:
-        import re2  # noqa: F401
+        import re2
     except ImportError:
-        return False
-    return True
+        return None
+    return re2
 
 
 def _program_size(pattern: bytes) -> int:
-    if not _has_re2():
+    re2 = _re2()
+    if re2 is None:
         return 0
-    import re2
-
     options = re2.Options()
     options.encoding = re2.Options.Encoding.LATIN1
     options.log_errors = False

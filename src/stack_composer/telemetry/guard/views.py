@@ -19,6 +19,7 @@ from functools import lru_cache
 from itertools import accumulate
 
 from .hidden import BASE64_FOUR, QUOTED
+from .lookalikes import LETTERS_AND_SIGNS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -214,7 +215,7 @@ def _folded(char: bytes) -> bytes | None:
         text = char.decode("utf-8")
     except UnicodeDecodeError:
         return None
-    text = normalize("NFKD", text).translate(_LOOK_ALIKES)
+    text = normalize("NFKD", text).translate(LETTERS_AND_SIGNS)
     shown = "".join(
         one for one in text if category(one) not in {"Mn", "Me", "Cf"} and one not in _BLANKS
     )
@@ -222,12 +223,6 @@ def _folded(char: bytes) -> bytes | None:
 
 
 _BLANKS: Final = "\u115f\u1160\u2800"  # Letters and a sign by name, with no ink.
-# Of Greek and Cyrillic letters, those that no reader can tell from a Latin one; and
-# punctuation that stands for ASCII's. (Unicode Technical Standard 39 has the whole list.)
-_LOOK_ALIKES: Final = str.maketrans(
-    "АВЕЅІЈКМНОРСТХУаеіјорсухѕԁԛԝһΑΒΕΖΗΙΚΜΝΟΡΤΥΧοναρικ‐‑‒–—―‘’“”′″⁄∕：。․ı",  # noqa: RUF001 - that is what they are
-    "ABESIJKMHOPCTXYaeijopcyxsdqwhABEZHIKMNOPTYXovapik------''\"\"'\"//:..i",
-)
 
 
 def _unquote(written: bytes) -> bytes:

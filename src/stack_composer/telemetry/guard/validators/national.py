@@ -106,7 +106,7 @@ def _is_day(month: str, day: str) -> bool:
     return "01" <= month <= "12" and "01" <= day <= "31"
 
 
-def _near_year(year: str, early: bool) -> bool:  # noqa: FBT001
+def _near_year(year: str, *, early: bool) -> bool:
     """A year of two digits in which somebody alive was born."""
     return year >= "30" if early else year <= "35"
 
@@ -256,7 +256,7 @@ def pl_pesel(text: str) -> bool:
     month = int(text[2:4])
     early = month <= 12
     day = _is_day(f"{month if early else month - 20:02}", text[4:6])
-    return day and _near_year(text[:2], early) and _PESEL(text)
+    return day and _near_year(text[:2], early=early) and _PESEL(text)
 
 
 _PESEL: Final = last(10, "1,3,7,9,1,3,7,9,1,3", complement=True)
@@ -291,7 +291,7 @@ def ee_lt(text: str) -> bool:
     """Estonia and Lithuania: the century and sex, a date, a check digit in two steps."""
     if text[0] not in "3456" or not _is_day(text[3:5], text[5:7]):
         return False
-    if not _near_year(text[1:3], text[0] in "34"):
+    if not _near_year(text[1:3], early=text[0] in "34"):
         return False
     rest = _weighted(text, (1, 2, 3, 4, 5, 6, 7, 8, 9, 1)) % 11
     if rest == 10:
@@ -357,7 +357,7 @@ def bg_egn(text: str) -> bool:
     early = month <= 12
     day = _is_day(f"{month if early else month - (20 if month <= 32 else 40):02}", text[4:6])
     total = _weighted(text, (2, 4, 8, 5, 10, 9, 7, 3, 6)) % 11 % 10
-    return day and (20 < month <= 32 or _near_year(text[:2], early)) and total == int(text[9])
+    return day and (20 < month <= 32 or _near_year(text[:2], early=early)) and total == int(text[9])
 
 
 def cz_rc(text: str) -> bool:
