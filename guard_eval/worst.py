@@ -291,14 +291,19 @@ def walk(items: Any) -> Iterator[Any]:
     """Every item of a tree, whatever it stands in."""
     for item in items:
         yield item
-        kind, value = item
-        if kind is code.SUBPATTERN:
-            yield from walk(value[3])
-        elif kind is code.BRANCH:
-            for branch in value[1]:
-                yield from walk(branch)
-        elif kind in {code.MAX_REPEAT, code.MIN_REPEAT}:
-            yield from walk(value[2])
+        for inside in insides(item):
+            yield from walk(inside)
+
+
+def insides(item: Any) -> Sequence[Any]:
+    """The sequences of items that stand in ``item``."""
+    kind, value = item
+    if kind is code.BRANCH:
+        branches: Sequence[Any] = value[1]
+        return branches
+    if kind is code.SUBPATTERN:
+        return [value[3]]
+    return [value[2]] if kind in {code.MAX_REPEAT, code.MIN_REPEAT} else []
 
 
 def find_classes(tree: list[Any]) -> Iterator[frozenset[int]]:
@@ -309,19 +314,14 @@ def find_classes(tree: list[Any]) -> Iterator[frozenset[int]]:
 def find_words(items: Any) -> Iterator[bytes]:
     """The runs of literals of a pattern, two bytes and longer."""
     run = b""
-    for kind, value in items:
-        if kind is code.LITERAL:
-            run += bytes([value])
+    for item in items:
+        if item[0] is code.LITERAL:
+            run += bytes([item[1]])
             continue
         if len(run) > 1:
             yield run
         run = b""
-        if kind is code.SUBPATTERN:
-            yield from find_words(value[3])
-        elif kind is code.BRANCH:
-            for branch in value[1]:
-                yield from find_words(branch)
-        elif kind in {code.MAX_REPEAT, code.MIN_REPEAT}:
-            yield from find_words(value[2])
+        for inside in insides(item):
+            yield from find_words(inside)
     if len(run) > 1:
         yield run

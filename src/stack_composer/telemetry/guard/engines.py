@@ -42,18 +42,7 @@ class Re2Matcher(Matcher):
         return self.rules[index].gate if index < len(self.rules) else HIDDEN
 
     def _suspects(self, texts: Sequence[str], data: bytes) -> list[int]:
-        gates = [gate for gate in self._gates if gate.search(data) is not None]
-        if not gates:
-            return []
-        starts = text_starts(texts, len(data))
-        found: set[int] = set()
-        for gate in gates:
-            position = 0
-            while match := gate.search(data, position):
-                index = text_at(starts, match)
-                found.add(index)
-                position = after_text(starts, index, position)
-        return sorted(found)
+        return texts_hit(self._gates, texts, data)
 
     def _candidates(self, data: bytes) -> Iterable[int]:
         found: list[int] = []
@@ -118,16 +107,11 @@ class ReMatcher(Matcher):
         self._hidden = re.compile(HIDDEN)
 
     def _suspects(self, texts: Sequence[str], data: bytes) -> list[int]:
-        starts = text_starts(texts, len(data))
-        found: set[int] = set()
-        for index in self._candidates(data):
-            pattern = self._hidden if index == len(self.rules) else self._search(index)[0]
-            position = 0
-            while match := pattern.search(data, position):
-                at = text_at(starts, match)
-                found.add(at)
-                position = after_text(starts, at, position)
-        return sorted(found)
+        patterns = [
+            self._hidden if index == len(self.rules) else self._search(index)[0]
+            for index in self._candidates(data)
+        ]
+        return texts_hit(patterns, texts, data)
 
     def _candidates(self, data: bytes) -> Iterable[int]:
         lowered = data.lower()
@@ -140,6 +124,20 @@ class ReMatcher(Matcher):
 
     def _compile(self, pattern: bytes) -> Pattern:
         return self._re.compile(pattern)
+
+
+def texts_hit(patterns: Iterable[Pattern], texts: Sequence[str], data: bytes) -> list[int]:
+    """The indexes of the texts in which a pattern hits; ``data`` is ``texts`` joined."""
+    starts: list[int] = []
+    found: set[int] = set()
+    for pattern in patterns:
+        position = 0
+        while match := pattern.search(data, position):
+            starts = starts or text_starts(texts, len(data))
+            index = text_at(starts, match)
+            found.add(index)
+            position = after_text(starts, index, position)
+    return sorted(found)
 
 
 def text_starts(texts: Sequence[str], joined_bytes: int) -> list[int]:
