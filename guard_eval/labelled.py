@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from string import ascii_letters, digits
 from typing import Any, NamedTuple, TypeAlias
 
 Span: TypeAlias = tuple[int, int]
@@ -82,6 +83,17 @@ def is_hit(row: Row, spans: Sequence[Span]) -> bool:
     return 2 * covered(spans, start, end) > end - start
 
 
+def cuts_word(text: str, label: Span) -> bool:
+    """Whether ``label`` begins or ends inside a run of the characters that keys are made of."""
+    start, end = label
+    begins = start == 0 or not {text[start - 1], text[start]} <= _RUN_CHARS
+    ends = end == len(text) or not {text[end - 1], text[end]} <= _RUN_CHARS | {"="}
+    return not (begins and ends)
+
+
+_RUN_CHARS = frozenset(ascii_letters + digits + "+/_-.")
+
+
 class Score:
     """What one tool did, as pairs of a count and what it is out of.
 
@@ -91,6 +103,8 @@ class Score:
             generic_kv, which holds a word for a credential), "no ip", and by kind.
         near: Near misses in which it found anything, by domain.
         kept: Characters beside a secret that were left alone, in texts with a hit.
+        spared: The same for secrets whose label cuts no word, and less only what went with
+            the secret: what else was found in the text may be a secret without a label.
     """
 
     def __init__(self) -> None:
@@ -98,6 +112,7 @@ class Score:
         self.changed: dict[str, list[int]] = {}
         self.near: dict[str, list[int]] = {}
         self.kept = [0, 0]
+        self.spared = [0, 0]
 
     def add(self, row: Row, found: Iterable[Span]) -> None:
         """Count the answer ``found`` to ``row``; its spans may overlap."""
@@ -115,10 +130,9 @@ class Score:
             _count(self.near, ("all", row.domain), counts=bool(spans))
 
     def _add_kept(self, row: Row, secret: Span, spans: Sequence[Span]) -> None:
-        beside = len(row.text) - (secret[1] - secret[0])
-        lost = covered(spans, 0, len(row.text)) - covered(spans, *secret)
-        self.kept[0] += beside - lost
-        self.kept[1] += beside
+        _add_beside(self.kept, row.text, secret, spans)
+        if not cuts_word(row.text, secret):
+            _add_beside(self.spared, row.text, secret, [s for s in spans if covered([s], *secret)])
 
     def as_json(self) -> dict[str, Any]:
         """The counts, sorted, so that two runs differ only where their figures do."""
@@ -127,6 +141,7 @@ class Score:
             "changed": dict(sorted(self.changed.items())),
             "near": dict(sorted(self.near.items())),
             "kept": self.kept,
+            "spared": self.spared,
         }
 
 
@@ -135,6 +150,13 @@ def _count(tally: dict[str, list[int]], names: Iterable[str], *, counts: bool) -
         pair = tally.setdefault(name, [0, 0])
         pair[0] += counts
         pair[1] += 1
+
+
+def _add_beside(pair: list[int], text: str, secret: Span, spans: Sequence[Span]) -> None:
+    beside = len(text) - (secret[1] - secret[0])
+    lost = covered(spans, 0, len(text)) - covered(spans, *secret)
+    pair[0] += beside - lost
+    pair[1] += beside
 
 
 def rate(pair: Sequence[int] | None) -> float | None:

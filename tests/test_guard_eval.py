@@ -102,7 +102,18 @@ def test_each_group_is_counted_for_itself() -> None:
         "near": {"all": [1, 1], "pii": [1, 1]},
         # Beside the secret of four stand four characters; two of them went with it.
         "kept": [2, 4],
+        "spared": [2, 4],
     }
+
+
+def test_what_is_spared_leaves_out_labels_that_cut_a_word_and_other_finds() -> None:
+    score = Score()
+    score.add(positive("x=abcd y=efgh", (2, 6)), [(1, 6), (9, 13)])
+    assert score.kept == [4, 9]
+    assert score.spared == [8, 9]
+    score.add(positive("x=abcd-efgh y", (2, 6)), [(2, 11)])
+    assert score.kept == [8, 18]
+    assert score.spared == [8, 9]
 
 
 def test_nothing_counted_is_no_rate() -> None:
@@ -308,6 +319,7 @@ def made_up(**tools: Any) -> dict[str, Any]:
         "found": {"secret": [33, 40], "secret/strong": [30, 30], "secret/vendor:weak": [3, 6],
                   "secret/rare": [0, 4]},
         "changed": {"all": [1, 1000]}, "near": {}, "kept": [999, 1000],
+        "spared": [1000, 1000],
     }  # fmt: skip
     return {
         "date": "2026-01-01",

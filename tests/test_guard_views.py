@@ -23,6 +23,7 @@ from stack_composer.telemetry.guard.views import TooDeepError, rewrite, views
 from stack_composer.telemetry.model import DROPPED
 
 AWS_KEY = "AK" + "IA" + "Q3EGRLWZ5MN7TUXB"
+GIT_TOKEN = "gl" + "rt-" + "0nGph9bib8Nmq5u2flhh"
 MAIL = "alice@example.org"
 HEADER = "Authorization: Bearer " + "q7Zk2mX9vB4nR8tY3wL6" + "pD1sF5gH"
 
@@ -131,6 +132,23 @@ def test_a_secret_broken_over_lines_is_masked_whole(guard: Guard, text: str) -> 
     assert "[redacted:aws-key]" in answer
     assert AWS_KEY[:9] not in answer
     assert AWS_KEY[9:] not in answer
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        (f'{{"ini": "GIT_TOKEN={GIT_TOKEN}\\nBACKUP_ENABLED=true"}}', ']\\nBACKUP_ENABLED=true"}'),
+        (f"GIT_TOKEN={GIT_TOKEN}\nBACKUP_ENABLED=true", "]\nBACKUP_ENABLED=true"),
+        (f"SharedKey = {'uR7k' * 10}u7w=\nAllowedIPs = 0.0.0.0/0", "]\nAllowedIPs = 0.0.0.0/0"),
+        (f"token: {'uR7k' * 10}u7w=\nmode: fast", "]\nmode: fast"),
+    ],
+    ids=["escaped", "plain", "padding before a setting", "padding before a field"],
+)
+def test_the_next_setting_is_no_part_of_a_secret(guard: Guard, text: str, kept: str) -> None:
+    """A key that fills its line to the end is not broken when the next line sets a name."""
+    answer = guard.texts([(guard.key("note"), text)])[0]
+    assert "[redacted:" in answer
+    assert answer.endswith(kept)
 
 
 def test_lines_are_not_joined_to_make_a_sentence(guard: Guard) -> None:

@@ -43,16 +43,20 @@ _ESCAPE: Final = (
     rb"|[\x02-\x08\x0e-\x1b\x7f]"
 )
 _BASE64: Final = rb"(?:[A-Za-z0-9+/_-]{4}){5,}[A-Za-z0-9+/_-]{0,3}={0,2}"
-# A break inside a word: letters before it, and after it a line that is nothing else.
+_NAME: Final = rb"[A-Za-z_][A-Za-z0-9_.-]{0,63}"
+# A break inside a word: letters before it, and after it a line that is nothing else. A
+# line that sets another name goes on with nothing; padding of base64 sets none.
 _BREAK: Final = (
     rb"(?<=[A-Za-z0-9+/_.=~-])[\"']?[ \t]{0,8}[+\\]?[ \t]{0,8}\r?\n[ \t]{0,64}(?:[>|*#] ?)?[\"']?"
-    rb"(?=[A-Za-z0-9+/_.=~-]{4,}[\"'`,;)\]}>]{0,8}[ \t]{0,8}[+\\]?[ \t]{0,8}(?:\r?\n|\Z))"
+    rb"(?!" + _NAME + rb"=[A-Za-z0-9+/_.~-])(?=[A-Za-z0-9+/_.=~-]{4,}[\"'`,;)\]}>]{0,8}[ \t]{0,8}[+\\]?[ \t]{0,8}(?:\r?\n|\Z))"
 )
 _UNESCAPE: Final = re.compile(_ESCAPE + rb"|" + _UTF8_CHAR)
 # What a form writes has these escapes, and a plus for each space.
 _FORM: Final = re.compile(rb"(?i)\+%2[2F]|%(?:22|2C|3A|3D)\+|\+[a-z0-9]+%[23]")
 _PLUS: Final = re.compile(rb"\+")
-_QUOTED_PRINTABLE: Final = re.compile(rb"=(?:\r?\n|[0-9A-F]{2})")
+# Behind base64, before a line that sets another name, it is padding and no soft break.
+_PADDING: Final = rb"(?<=[A-Za-z0-9+/]{16})=\r?\n[ \t]{0,64}" + _NAME + rb"(?:[ ]?=|:[ ])"
+_QUOTED_PRINTABLE: Final = re.compile(rb"(?!" + _PADDING + rb")=(?:\r?\n|[0-9A-F]{2})")
 _SOFT: Final = re.compile(QUOTED)
 _LINE_BREAK: Final = re.compile(_BREAK)
 _BASE64_RUN: Final = re.compile(_BASE64)
