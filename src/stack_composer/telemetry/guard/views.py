@@ -48,7 +48,8 @@ _NAME: Final = rb"[A-Za-z_][A-Za-z0-9_.-]{0,63}"
 # line that sets another name goes on with nothing; padding of base64 sets none.
 _BREAK: Final = (
     rb"(?<=[A-Za-z0-9+/_.=~-])[\"']?[ \t]{0,8}[+\\]?[ \t]{0,8}\r?\n[ \t]{0,64}(?:[>|*#] ?)?[\"']?"
-    rb"(?!" + _NAME + rb"=[A-Za-z0-9+/_.~-])(?=[A-Za-z0-9+/_.=~-]{4,}[\"'`,;)\]}>]{0,8}[ \t]{0,8}[+\\]?[ \t]{0,8}(?:\r?\n|\Z))"
+    rb"(?!" + _NAME + rb"=[A-Za-z0-9+/_.~-])"
+    rb"(?=[A-Za-z0-9+/_.=~-]{4,}[\"'`,;)\]}>]{0,8}[ \t]{0,8}[+\\]?[ \t]{0,8}(?:\r?\n|\Z))"
 )
 _UNESCAPE: Final = re.compile(_ESCAPE + rb"|" + _UTF8_CHAR)
 # What a form writes has these escapes, and a plus for each space.

@@ -305,10 +305,10 @@ _STEMS: Final = _PASSWORD_STEMS + _SECRET_STEMS
 _DESCRIPTIONS: Final = frozenset(
     words(
         "age algorithm attempts bytes changed class count digest domain email enabled encoder "
-        "endpoint error exists expired expires expiry field file filename fingerprint form format hash "
-        "hint id ids index input izer label length less limit manager max message min mode name "
-        "names page path policy project prompt provider ref reset required rule sha1 sha256 size "
-        "source status store strength type types uri url usage user username valid version"
+        "endpoint error exists expired expires expiry field file filename fingerprint form format "
+        "hash hint id ids index input izer label length less limit manager max message min mode "
+        "name names page path policy project prompt provider ref reset required rule sha1 sha256 "
+        "size source status store strength type types uri url usage user username valid version"
     )
 )
 
