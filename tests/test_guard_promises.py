@@ -5,10 +5,13 @@ Quick, and by the part: what the whole guard makes of it is told by the other te
 
 from __future__ import annotations
 
+from enum import IntEnum
 from hashlib import sha256
+from typing import Any
 
 import pytest
 
+from stack_composer.telemetry.guard import own, sql, texts
 from stack_composer.telemetry.guard.arguments import in_line
 from stack_composer.telemetry.guard.engine import Guard
 from stack_composer.telemetry.guard.examples import expand
@@ -16,6 +19,7 @@ from stack_composer.telemetry.guard.markers import blank_markers, tombstone
 from stack_composer.telemetry.guard.plain import is_plain
 from stack_composer.telemetry.guard.policy import Policy
 from stack_composer.telemetry.guard.validators import content, urls, wallets
+from stack_composer.telemetry.model import DROPPED
 
 MAIL = "alice@" + "example.org"
 SALT = bytes(32)
@@ -444,3 +448,281 @@ def test_content_ends_where_it_was_opened_or_with_the_data(
 def test_what_holds_no_content_is_left(before: str, rest: str) -> None:
     """Nothing, a schema's description, or a word without a quote."""
     assert not content.value_end((before + rest).encode(), len(before), 0)
+
+
+# -- keys and values of the whole guard -----------------------------------------------
+
+
+def make_guard(**options: Any) -> Guard:
+    return Guard(Policy(salt=SALT, **options))
+
+
+def test_a_long_key_is_judged_each_time_and_kept_never() -> None:
+    guard = make_guard()
+    longest = ("k" * 1024)[: -len(".password")] + ".password"
+    assert guard.value(longest, "walrus") == "[redacted:password-key]"
+    before = len(guard._keys)
+    for _ in range(2):
+        assert guard.key("k" * 1025).text == "[redacted:too-long]"
+    assert guard.tally.counts["too-long", "drop"] == 2
+    assert len(guard._keys) == before
+
+
+def test_a_key_is_judged_once() -> None:
+    guard = make_guard()
+    assert guard.key("note") is guard.key("note")
+    assert guard.matcher() is guard.matcher()
+
+
+class Level(IntEnum):
+    """A number that is not quite an ``int``."""
+
+    ONE = 1
+
+
+def test_any_whole_number_is_taken_and_no_other() -> None:
+    guard = make_guard()
+    marker = "[redacted:password-key]"
+    assert [guard.value("password", value) for value in (0, 1234, Level.ONE)] == [marker] * 3
+    assert guard.value("password", [1.5, False, None]) == [1.5, False, None]
+    assert guard.value("user.id", 1.5) == 1.5
+    assert guard.value("brief", 7) == 7
+
+
+def found(guard: Guard, text: str, key: str = "") -> list[tuple[str, str, str]]:
+    return [(f.rule, text[f.start : f.end], f.action) for f in guard.findings(text, key)]
+
+
+def test_findings_are_told_by_the_key_too() -> None:
+    guard = make_guard()
+    assert found(guard, "walrus", "password") == [("password-key", "walrus", "mask")]
+    assert found(guard, "walrus", "brief") == [("content-key", "walrus", "drop")]
+    assert found(guard, "walrus", "user.id") == [("identity-key", "walrus", "hash")]
+    assert found(guard, f"é {MAIL}", "note") == found(guard, f"é {MAIL}")
+    assert found(guard, f"é {MAIL}") == [("email", MAIL, "mask")]
+    query = f"select 'a {MAIL}', 7 from {MAIL} where 'b'"  # noqa: S608 - it is not run
+    assert found(guard, query, "db.query.text") == [
+        ("sql-literal", f"'a {MAIL}'", "mask"),
+        ("sql-literal", "7", "mask"),
+        ("email", MAIL, "mask"),
+        ("sql-literal", "'b'", "mask"),
+    ]
+    line = f"{MAIL} --password walrus {MAIL}"
+    assert found(guard, line, "argv") == [
+        ("email", MAIL, "mask"), ("argument", "walrus", "mask"), ("email", MAIL, "mask"),
+    ]  # fmt: skip
+    for key in ("password", "db.query.text", "note", ""):
+        (rule, _, action) = found(guard, "a " * 32768 + "b", key)[0]
+        assert (rule, action) == ("too-long", "drop")
+        assert found(guard, "a " * 32768, "password")[0][0] == "password-key"
+
+
+def test_a_fault_in_the_parts_of_a_text_drops_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sql, "literals", None)
+    guard = make_guard()
+    assert found(guard, "select 7", "db.query.text") == [("fault", "select 7", "drop")]
+    assert guard.tally.faults == 1
+    assert guard.value("db.query.text", "select 7") is DROPPED
+    assert guard.tally.faults == 2
+
+
+def test_a_text_in_parts_has_the_bound_of_any_other() -> None:
+    guard = make_guard()
+    longest = "a" * (1 << 16)
+    assert guard.value("db.query.text", longest) == longest
+    assert guard.value("db.query.text", longest + "a") is DROPPED
+    assert guard.value("raw", longest.encode()) == longest.encode()
+    assert guard.value("raw", longest.encode() + b"a") is DROPPED
+    assert guard.value("raw", [longest.encode() + b"a"]) == ["[redacted:too-long]"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[redacted:email]",
+        "[redacted:email][redacted:card]",
+        "[redacted:too-long]",
+        "[redacted:fault]",
+        "[redacted:dropped]",
+        "[redacted:ipv4]",
+        "[redacted:own-1]",
+        "[redacted:email:" + "0" * 32 + "]",
+    ],
+)
+def test_a_marker_is_guarded_no_more(text: str) -> None:
+    """One of either profile, of the user's, or of what could not be judged."""
+    rules = own.read_rules([{"name": "own-1", "pattern": "walrus"}])
+    guard = make_guard(rules=rules)
+    for key in ("password", "brief", "user.id", "note", "db.query.text"):
+        assert guard.value(key, text) == text
+    assert guard.value("nested", {"password": text}) == {"password": text}
+    assert guard.tally.counts == {}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[redacted:nobody]",
+        "[redacted:email] x",
+        "x [redacted:email]",
+        "[redacted:email][redacted:walrus]",
+        "[redacted:email]\0x",
+        "[redacted:email",
+        "[redacted:email:walrus]",
+    ],
+)
+def test_what_only_resembles_a_marker_is_guarded(text: str) -> None:
+    guard = make_guard()
+    assert guard.value("password", text) == "[redacted:password-key]"
+    assert guard.value("brief", text) is DROPPED
+    assert guard.value("user.id", text) != text
+
+
+def test_headers_are_pairs_whose_names_are_no_texts() -> None:
+    guard = make_guard()
+    marker = "[redacted:credential-key]"
+    assert guard.value("h", [["a" * 100, "w"], ["x-api-key", "w"]])[1][1] == marker
+    assert guard.value("h", [("x-api-key", "w")]) == [["x-api-key", marker]]
+    for rows in ([["a" * 101, "w"], ["x-api-key", "w"]], [["x-api-key", "w"], 7],
+                 [["x-api-key", "w"], [7, 8]], [["x-api-key"]], []):  # fmt: skip
+        assert guard.value("h", rows) == rows
+    assert guard.value("h", [[MAIL, {"x": MAIL}]]) == [
+        ["[redacted:email]", {"x": "[redacted:email]"}]
+    ]
+    assert guard.value("password", [["n", "w"]]) == [["[redacted:password-key]"] * 2]
+
+
+def test_a_value_is_its_names_unless_that_is_a_text() -> None:
+    guard = make_guard()
+    marker = "[redacted:credential-key]"
+    name = "a" * 92 + ".api_key"
+    for key, value in (("name", "value"), ("key", "Value"), ("Key", "VALUE"), ("Name", "value")):
+        held = {key: name, value: "w", "n": 1}
+        taken = value != "VALUE"
+        assert guard.value("x", held) == {**held, value: marker if taken else "w"}
+    held = {"name": "a" + name, "value": "w"}
+    assert guard.value("x", held) == held
+    assert guard.value("x", {"name": 7, "key": name, "value": "w"})["value"] == marker
+    assert guard.value("x", {"name": name, "values": "w"}) == {"name": name, "values": "w"}
+    assert guard.value("x", {"name": "note", "value": MAIL})["value"] == "[redacted:email]"
+    assert guard.value("x", {"name": "user.id", "value": "u"})["value"] == guard.value(
+        "user.id", "u"
+    )
+    assert (
+        guard.value("password", {"name": "n", "value": "w"})["value"] == "[redacted:password-key]"
+    )
+
+
+@pytest.mark.parametrize(
+    "wrap", [lambda v: [v], lambda v: {"a": v}, lambda v: (1, v)], ids=["list", "mapping", "tuple"]
+)
+def test_values_are_walked_to_their_depth_and_no_further(wrap: Any) -> None:
+    guard = make_guard()
+    value: Any = MAIL
+    for _ in range(32):
+        value = wrap(value)
+    assert str(guard.value("x", value)).count("[redacted:email]") == 1
+    answer = str(guard.value("x", wrap(value)))
+    assert answer.count("[redacted:too-deep]") == 1
+    assert "alice" not in answer
+
+
+def test_pairs_are_two_levels_deep() -> None:
+    guard = make_guard()
+    value: Any = MAIL
+    for _ in range(16):
+        value = [["a", value]]
+    assert str(guard.value("x", value)).count("[redacted:email]") == 1
+    assert guard.value("x", [value]) == [guard.value("x", value)]
+    assert "[redacted:too-deep]" in str(guard.value("x", [["a", value]]))
+
+
+def test_options_are_secret_whose_keys_would_be_masked_or_dropped() -> None:
+    guard = make_guard()
+    line = ["x", "--user-id", "w", "--brief", "w", "--password", "w", "--db.query.text", "w"]
+    marker = "[redacted:argument]"
+    masked = ["x", "--user-id", "w", "--brief", marker, "--password", marker, *line[7:]]
+    assert guard.value("argv", line) == masked
+    assert guard.value("argv", " ".join(line)) == " ".join(masked)
+    assert guard.tally.counts == {("argument", "mask"): 4}
+
+
+def test_a_hash_is_counted_when_it_is_made() -> None:
+    guard = make_guard()
+    hashed = guard.value("user.id", "u")
+    assert guard.tally.counts == {("identity-key", "hash"): 1}
+    assert guard.value("user.id", hashed) == hashed
+    assert guard.tally.counts == {("identity-key", "hash"): 1}
+
+
+def test_the_guard_drops_what_it_has_no_form_for() -> None:
+    guard = make_guard()
+    assert guard.value("x", [{1, 2}, "a"]) == ["[redacted:unknown-type]", "a"]  # type: ignore[list-item]
+    assert guard.value("x", {"a": MAIL, "b": b"\xff"}) == {"a": "[redacted:email]", "b": b"\xff"}
+    assert guard.tally.counts == {("unknown-type", "drop"): 1, ("email", "mask"): 1}
+
+
+# -- texts ----------------------------------------------------------------------------
+
+
+def test_what_is_let_be_under_one_key_is_found_under_another() -> None:
+    guard = make_guard(allow=own.read_allow({"build.*": ["email"]}, ()))
+    for _ in range(2):
+        for key, left in (("build.log", MAIL), ("note", "[redacted:email]"), ("build.log", MAIL)):
+            assert guard.texts([(guard.key(key), f"to {MAIL}")]) == [f"to {left}"]
+            assert guard.value(key, f"to {MAIL}") == f"to {left}"
+
+
+def test_exceptions_for_many_keys_do_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(texts, "_EXEMPTS_MAX", 8)
+    guard = make_guard(allow=own.read_allow({"k1*": ["email"]}, ()))
+    for number in range(40):
+        left = MAIL if str(number).startswith("1") else "[redacted:email]"
+        assert guard.texts([(guard.key(f"k{number}"), f"to {MAIL}")]) == [f"to {left}"]
+    assert len(guard._text_judge._exempts) <= 8
+
+
+@pytest.mark.parametrize("odd", ["a" * ((1 << 16) + 1), "a b\0c"])
+def test_an_odd_text_among_others_is_judged_by_itself(odd: str) -> None:
+    guard = make_guard()
+    pending = [f"to {MAIL}", odd, "is clean", odd, f"cc {MAIL}"]
+    gone = DROPPED if len(odd) > 9 else odd
+    assert guard.texts([(guard.key("note"), text) for text in pending]) == [
+        "to [redacted:email]", gone, "is clean", gone, "cc [redacted:email]",
+    ]  # fmt: skip
+
+
+def test_many_long_texts_are_searched_in_one_piece() -> None:
+    """Only what is too long by itself is dropped."""
+    guard = make_guard()
+    longest = "a b " * (1 << 14)
+    answers = guard.texts([(guard.key("note"), text) for text in (longest, MAIL, longest)])
+    assert answers == [longest, "[redacted:email]", longest]
+
+
+def test_bytes_are_searched_in_wide_characters_too() -> None:
+    guard = make_guard()
+    assert guard.value("raw", MAIL.encode("utf-16-le")) is DROPPED
+    assert guard.tally.counts == {("email", "drop"): 1}
+    assert guard.value("raw", "is clean".encode("utf-16-le")) == "is clean".encode("utf-16-le")
+
+
+def test_a_nul_before_a_secret_takes_no_more_than_the_secret() -> None:
+    """A letter or three more, found without the NUL, are no part of one."""
+    guard = make_guard()
+    assert guard.value("note", f"abc\0{MAIL}") == "abc\0[redacted:email]"
+    assert guard.value("note", f"abcd\0{MAIL}") == "[redacted:email]"
+
+
+def test_content_is_let_be_only_where_it_was_turned_on() -> None:
+    guard = make_guard(record_content=["chosen"])
+    said = '{"prompt": "of a walrus", "to": "' + MAIL + '"}'
+    kept = said.replace(MAIL, "[redacted:email]")
+    gone = kept.replace("of a walrus", "[redacted:json-content]")
+    for key, answer in (("chosen", kept), ("note", gone)):
+        assert guard.texts([(guard.key(key), said)]) == [answer]
+        assert guard.value(key, {"a": [{"b": said}]}) == {"a": [{"b": answer}]}
+    held = {
+        "a": {"prompt": "of a walrus", "name": "x", "value": said, "container.id": "4" + "1" * 15}
+    }
+    assert guard.value("chosen", held) == {"a": {**held["a"], "value": kept}}

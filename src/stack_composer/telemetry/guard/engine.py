@@ -216,7 +216,7 @@ class Guard:
         # A yes or no tells nothing, and no number with a fraction is a code or an id.
         if rule is None or not rule.numbers or value is None:
             return value
-        if type(value) is not int and not rule.every_type:
+        if isinstance(value, (bool, float)) and not rule.every_type:
             return value
         if rule.action == "drop":
             return self.tally.gone(rule.name)
@@ -335,21 +335,17 @@ class Guard:
         if not named or name.lower() != "value" or below.rule is not None:
             return below
         meant = self._key_below(named, above)
-        return Verdict(
-            name,
-            below.text,
-            "value" if meant.rule else "scan",
-            rule=meant.rule,
-            phrase=meant.phrase,
-        )
+        if meant.rule is None:
+            return below
+        return Verdict(name, below.text, "value", rule=meant.rule, phrase=meant.phrase)
 
     def _key_below(self, name: str, above: Verdict) -> Verdict:
         """The verdict for a key inside a value: what holds above holds below too."""
         below = self.key(name)
         if above.rule is not None and not self._outweighs(below, above):
             return Verdict(name, below.text, "value", rule=above.rule, phrase=above.phrase)
-        if above.turned_on and below.rule is not None and below.rule.content:
-            return Verdict(name, below.text, "scan", turned_on=True)
+        if above.turned_on and (below.rule is None or below.rule.content):
+            return Verdict(name, below.text, "scan", machine=below.machine, turned_on=True)
         return below
 
     def _outweighs(self, below: Verdict, above: Verdict) -> bool:
