@@ -5,13 +5,14 @@ Quick, and by the part: what the whole guard makes of it is told by the other te
 
 from __future__ import annotations
 
+import re
 from enum import IntEnum
 from hashlib import sha256
 from typing import Any
 
 import pytest
 
-from stack_composer.telemetry.guard import own, sql, texts
+from stack_composer.telemetry.guard import own, patterns, sql, texts
 from stack_composer.telemetry.guard.arguments import in_line
 from stack_composer.telemetry.guard.engine import Guard
 from stack_composer.telemetry.guard.examples import expand
@@ -581,11 +582,14 @@ def test_what_only_resembles_a_marker_is_guarded(text: str) -> None:
 def test_headers_are_pairs_whose_names_are_no_texts() -> None:
     guard = make_guard()
     marker = "[redacted:credential-key]"
-    assert guard.value("h", [["a" * 100, "w"], ["x-api-key", "w"]])[1][1] == marker
+    assert guard.value("h", [["a" * 100, "w"], ["x-api-key", "w"]]) == [
+        ["a" * 100, "w"], ["x-api-key", marker]
+    ]  # fmt: skip
     assert guard.value("h", [("x-api-key", "w")]) == [["x-api-key", marker]]
-    for rows in ([["a" * 101, "w"], ["x-api-key", "w"]], [["x-api-key", "w"], 7],
-                 [["x-api-key", "w"], [7, 8]], [["x-api-key"]], []):  # fmt: skip
-        assert guard.value("h", rows) == rows
+    others: list[Any] = [["a" * 101, "w"], 7, [7, 8], ["x-api-key"]]
+    for other in others:
+        assert guard.value("h", [["x-api-key", "w"], other]) == [["x-api-key", "w"], other]
+    assert guard.value("h", []) == []
     assert guard.value("h", [[MAIL, {"x": MAIL}]]) == [
         ["[redacted:email]", {"x": "[redacted:email]"}]
     ]
@@ -597,7 +601,7 @@ def test_a_value_is_its_names_unless_that_is_a_text() -> None:
     marker = "[redacted:credential-key]"
     name = "a" * 92 + ".api_key"
     for key, value in (("name", "value"), ("key", "Value"), ("Key", "VALUE"), ("Name", "value")):
-        held = {key: name, value: "w", "n": 1}
+        held: dict[str, Any] = {key: name, value: "w", "n": 1}
         taken = value != "VALUE"
         assert guard.value("x", held) == {**held, value: marker if taken else "w"}
     held = {"name": "a" + name, "value": "w"}
@@ -726,3 +730,155 @@ def test_content_is_let_be_only_where_it_was_turned_on() -> None:
         "a": {"prompt": "of a walrus", "name": "x", "value": said, "container.id": "4" + "1" * 15}
     }
     assert guard.value("chosen", held) == {"a": {**held["a"], "value": kept}}
+
+
+# -- the user's own rules -------------------------------------------------------------
+
+WORDY = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz"
+
+
+@pytest.mark.parametrize(
+    ("short", "members"), [("d", "0123456789"), ("s", "\t\n\f\r "), ("w", WORDY)]
+)
+def test_a_short_class_is_what_re2_says(short: str, members: str) -> None:
+    """And its capital is everything else, but for NUL; inside of brackets too."""
+    for form in (f"ab\\{short}", f"ab[\\{short}]", f"ab[^\\{short.upper()}]"):
+        written = re.compile(patterns.canonical(form).encode())
+        other = re.compile(patterns.canonical(form.swapcase().replace("AB", "ab")).encode())
+        for code in range(1, 300):
+            data = f"ab{chr(code)}".encode()
+            assert bool(written.fullmatch(data)) is (chr(code) in members), (form, code)
+            assert bool(other.fullmatch(data)) is (chr(code) not in members), (form, code)
+        assert not written.fullmatch(b"ab\0")
+        assert not other.fullmatch(b"ab\0")
+
+
+def accepted(pattern: str, *, only_re: bool = False) -> bool:
+    try:
+        patterns.canonical(pattern, only_re=only_re)
+    except patterns.PatternError as error:
+        assert error.hint  # noqa: PT017 - some are taken
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    ("pattern", "taken"),
+    [
+        ("a" * 1000, True),
+        ("a" * 1001, False),
+        ("abc", True),
+        ("ab", False),
+        ("é{2}", True),
+        ("é", False),
+        ("abc|ab", False),
+        ("a{1000}", True),
+        ("a{1001}", False),
+        ("(?:a{3}){0,1000}abc", True),
+        ("a{3,1001}", False),
+        ("a{1000,}", True),
+        ("a{1001,}", False),
+        ("^^abc$$", True),
+        ("\\Aabc\\Z", True),
+        ("ab^c", False),
+        ("(?i)abc", True),
+        ("(?s)abc", True),
+        ("(?m)abc", False),
+        ("(?x)abc", False),
+        ("(?m:abc)", False),
+        ("(?-i:abc)", True),
+        ("[]abc]{3}", True),
+        ("[^]abc]{3}", True),
+        ("[]a[]{3}", False),
+        ("[a\\]]{3}", True),
+        ("[a\\[]{3}", True),
+        ("[a-c-]{3}", True),
+        ("[a--c]{3}", False),
+        ("[a||c]{3}", False),
+        ("[a~~c]{3}", False),
+        ("[1\\1]{3}", True),
+        ("(a)bc\\1", False),
+        ("(a)bc\\9", False),
+        ("abc\\\\1", True),
+        ("abc*+", False),
+        ("abc?+", False),
+        ("abc+?", True),
+        ("[*+]{3}", True),
+        ("[(?=]{3}", True),
+        ("\\(?=abc", True),
+        ("(?P<secret>abc)", True),
+        ("(?P<other>abc)", True),
+        ("x(?P<secret>abc)y", True),
+        ("((?P<secret>abc))", False),
+        ("(?P<secret>abc){2}", False),
+        ("[\\x00-\\x02]bc", True),
+        ("[^\\x01-\\U0010ffff]bc", False),
+    ],
+)
+def test_the_language_of_patterns_ends_where_it_says(pattern: str, *, taken: bool) -> None:
+    assert accepted(pattern) is taken
+
+
+@pytest.mark.parametrize(
+    ("pattern", "taken"),
+    [
+        ("abc*d+", True),
+        ("a{0,9}b{0,99}c{0,99}def", True),
+        ("a{0,9}b{0,99}c{0,100}def", False),
+        ("a*b*abc", True),
+        ("a*b*c*abc", False),
+        ("(?:ab|cd|ef|gh|ij){0,5}abc", True),
+        ("(?:ab|cd|ef|gh|ij){0,8}abc", False),
+        ("(a*)b*c*abc", False),
+        ("(?:a*|b*)c*abc", True),
+        ("(?:a{5}){64}abc", True),
+        ("(?:a{0,1}){0,12}abc", True),
+        ("(?:a{0,1}){0,13}abc", False),
+    ],
+)
+def test_without_re2_a_pattern_may_be_tried_in_so_many_ways(pattern: str, *, taken: bool) -> None:
+    """A hundred thousand: a repetition counts its lengths, one without a bound a hundred."""
+    assert accepted(pattern, only_re=True) is taken
+
+
+@pytest.mark.parametrize(
+    ("pattern", "hits", "misses"),
+    [
+        ("(?i)straße", ["STRAßE", "straße"], ["STRASSE"]),
+        ("(?i)[à-ö]bc", ["Ãbc", "ãBC"], ["abc"]),
+        ("(?i)[^x]bc", ["ybc", "ÿBC"], ["xbc", "Xbc"]),
+        ("(?i:a)bc", ["Abc", "abc"], ["abC"]),
+        ("(?i)a(?-i:b)cd", ["AbCD"], ["ABcd"]),
+        ("(?s)a.c", ["a\nc", "aéc"], ["ac"]),
+        ("a.cd", ["aécd"], ["a\ncd"]),
+        ("(?i)[\\x20-\\u1000]k!!", ["Ák!!", "aK!!"], ["\tk!!"]),
+        ("ab[^a-z]", ["abA", "ab\U0010ffff", "ab\x01"], ["aba", "abz"]),
+        ("ab[c-eg]", ["abc", "abe", "abg"], ["abf", "abb", "abh"]),
+        ("ab[ce-]", ["abc", "abe", "ab-"], ["abd"]),
+        ("x(?:ab|cd)??yz", ["xyz", "xabyz"], ["xadyz"]),
+    ],
+)
+def test_a_written_pattern_takes_what_it_says(
+    pattern: str, hits: list[str], misses: list[str]
+) -> None:
+    written = re.compile(patterns.canonical(pattern).encode())
+    assert [text for text in hits if not written.fullmatch(text.encode())] == []
+    assert [text for text in misses if written.fullmatch(text.encode())] == []
+
+
+@pytest.mark.parametrize(
+    ("pattern", "inside", "outside"),
+    [
+        ("^abc", ["abc", "abcd"], ["xabc", "\nabc"]),
+        ("abc$", ["abc", "xabc", "abc\n"], ["abcd", "abc\nd"]),
+        ("^abc$", ["abc"], ["abcd", "xabc"]),
+    ],
+)
+def test_an_edge_is_that_of_a_text(pattern: str, inside: list[str], outside: list[str]) -> None:
+    written = re.compile(patterns.canonical(pattern).encode())
+    for before, after in ((b"", b""), (b"x\0", b""), (b"", b"\0x")):
+        for text in inside:
+            match = written.search(before + text.encode() + after)
+            assert match, text
+            assert match[1] == b"abc"
+        assert not any(written.search(before + text.encode() + after) for text in outside)

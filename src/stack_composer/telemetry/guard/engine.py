@@ -211,7 +211,7 @@ class Guard:
             self._marker_names = frozenset(ours.union(_UNJUDGED))
         return self._marker_names
 
-    def _number(self, value: float | None, verdict: Verdict) -> Any:
+    def _number(self, value: Any, verdict: Verdict) -> Any:
         rule = verdict.rule
         # A yes or no tells nothing, and no number with a fraction is a code or an id.
         if rule is None or not rule.numbers or value is None:
