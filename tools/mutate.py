@@ -288,6 +288,8 @@ def _test(folder: Path, name: str, more: list[str]) -> None:
     """Run the tests of one file in ``folder``; exit code 0 if they pass."""
     os.chdir(folder)
     os.environ.update(PYTHONPATH=str(folder / "src"), PYTHONDONTWRITEBYTECODE="1")
+    # Not the folder that all runs of pytest share: each tidies up after all others there.
+    os.environ["PYTEST_DEBUG_TEMPROOT"] = str(folder)
     sys.path.insert(0, str(folder / "src"))
     sys.dont_write_bytecode = True
     silent = os.open(os.devnull, os.O_RDWR)
@@ -295,7 +297,7 @@ def _test(folder: Path, name: str, more: list[str]) -> None:
         os.dup2(silent, descriptor)
     import pytest
 
-    options = ["-x", "-q", "-p", "no:cacheprovider", "--hypothesis-seed=0"]
+    options = ["-x", "-q", "-p", "no:cacheprovider", "--assert=plain", "--hypothesis-seed=0"]
     options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # They are loaded, on purpose.
     os._exit(pytest.main([*options, f"tests/test_guard_{name}.py", *more]))
 
