@@ -882,3 +882,170 @@ def test_an_edge_is_that_of_a_text(pattern: str, inside: list[str], outside: lis
             assert match, text
             assert match[1] == b"abc"
         assert not any(written.search(before + text.encode() + after) for text in outside)
+
+
+def row(**fields: Any) -> dict[str, Any]:
+    return {"name": "ticket-number", "pattern": "ACME-[0-9]{6}", **fields}
+
+
+def refusal(rows: Any) -> str:
+    """What is said against the rules; "" if they are taken."""
+    try:
+        own.read_rules(rows)
+    except own.RuleError as error:
+        assert error.hint  # noqa: PT017 - some are taken
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize(
+    ("good", "bad"),
+    [
+        (row(name="ab"), row(name="a")),
+        (row(name="a" * 40), row(name="a" * 41)),
+        (row(reason="a" * 1000), row(reason="a" * 1001)),
+        (row(allow=["x"] * 200), row(allow=["x"] * 201)),
+        (row(allow=["x" * 200]), row(allow=["x" * 201])),
+        (row(allow=("x",)), row(allow="x")),
+        (row(allow=["x"]), row(allow=["x\0"])),
+        (row(example="ACME-123456"), row(example="ACME-12345")),
+        (row(counterexample="ACME-12345"), row(counterexample="ACME-123456")),
+        ({"name": "k1", "key": "a" * 200}, {"name": "k1", "key": "a" * 201}),
+        ({"name": "k1", "key": "*a"}, {"name": "k1", "key": "*?._-/: "}),
+        ({"name": "k1", "key": "A*", "example": "a"}, {"name": "k1", "key": "A*", "example": "b"}),
+        ([row()] + [row(name=f"n-{n}", pattern=f"abc{n}") for n in range(199)],
+         [row()] + [row(name=f"n-{n}", pattern=f"abc{n}") for n in range(200)]),
+        (iter([row()]), iter([{}])),
+        ([], "rows"),
+        ((), {"rows": []}),
+    ],
+)  # fmt: skip
+def test_a_rule_of_the_users_is_taken_up_to_its_bounds(good: Any, bad: Any) -> None:
+    assert refusal([good] if isinstance(good, dict) else good) == ""
+    assert refusal([bad] if isinstance(bad, dict) and "name" in bad else bad) != ""
+
+
+def test_a_counterexample_is_not_found_and_an_example_is() -> None:
+    assert "is found" in refusal([row(counterexample="of ACME-123456")])
+    assert "is not found" in refusal([row(example="ACME-000000", allow=["ACME-0*"])])
+    assert refusal([row(counterexample="ACME-000000", allow=["ACME-0*"])]) == ""
+    assert refusal([row(example="ACME-123456", counterexample="ACME-12345")]) == ""
+
+
+@pytest.mark.parametrize(("others", "said"), [(0, ""), (1, "(and 1 more)"), (3, "(and 3 more)")])
+def test_the_first_mistake_is_told_and_the_others_counted(others: int, said: str) -> None:
+    message = refusal([row(), {"name": "a"}, *[{}] * others])
+    assert message.startswith("missing, or not of the right length")
+    assert message.endswith(said) if said else "more" not in message
+
+
+def test_a_name_that_was_refused_may_be_used_again() -> None:
+    with pytest.raises(own.RuleError) as caught:
+        own.read_rules([row(pattern="("), row()])
+    assert caught.value.rule == 1
+    assert [one.name for one in caught.value.good] == ["ticket-number"]
+
+
+def test_a_pattern_that_is_wrong_is_told_once(capfd: pytest.CaptureFixture[str]) -> None:
+    """Not by RE2 too, into whatever the program prints."""
+    assert "too large" in refusal([row(pattern="(.{1,1000}é){1,1000}")])
+    assert capfd.readouterr() == ("", "")
+
+
+def test_what_a_rule_leaves_out_has_a_meaning() -> None:
+    plain, full = own.read_rules(
+        [row(), row(name="n-2", action="drop", reason="Ours.", profile="strict")]
+    )
+    assert (plain.action, plain.reason, plain.profile) == ("mask", "A rule of your own.", "default")
+    assert (full.action, full.reason, full.profile) == ("drop", "Ours.", "strict")
+    assert (plain.glob, plain.key, plain.allow) == ("", None, ())
+    assert plain.text is not None
+    assert plain.text.action == "mask"
+
+
+def test_the_more_severe_of_two_keys_rules_holds_and_the_first_of_equals() -> None:
+    rules = own.read_rules(
+        [
+            {"name": "hashes", "key": "a.*", "action": "hash"},
+            {"name": "masks", "key": "a.b*"},
+            {"name": "masks-too", "key": "a.b*"},
+            {"name": "drops", "key": "a.b.c", "action": "drop"},
+            {"name": "strict-drops", "key": "a.d", "action": "drop", "profile": "strict"},
+        ]
+    )
+    guard = make_guard(rules=rules)
+    assert str(guard.value("a.x", "w")).startswith("hmac:")
+    assert guard.value("a.b", "w") == "[redacted:masks]"
+    assert guard.value("a.b.c", "w") is DROPPED
+    assert str(guard.value("a.d", "w")).startswith("hmac:")
+    assert make_guard(rules=rules, profile="strict").value("a.d", "w") is DROPPED
+    assert guard.value("x.a", "w") == "w"
+
+
+@pytest.mark.parametrize(
+    ("table", "good"),
+    [
+        ({str(n): ["email"] for n in range(200)}, True),
+        ({str(n): ["email"] for n in range(201)}, False),
+        ({"k" * 200: ["email"]}, True),
+        ({"k" * 201: ["email"]}, False),
+        ({"k": "email"}, True),
+        ({"k": ["email"] * 200}, True),
+        ({"k": ["email"] * 201}, False),
+        ({"k": ["email:" + "x" * 194]}, True),
+        ({"k": ["email:" + "x" * 195]}, False),
+        ({"k": ["password-key"]}, True),
+        ({"k": ["password-key:x"]}, False),
+        ({"k": ["own-key"]}, True),
+        ({"k": ["own-key:x"]}, False),
+        ({"k": ["ticket-number:x"]}, True),
+        ({"k": ["nobody"]}, False),
+        ({7: ["email"]}, False),
+    ],
+)
+def test_an_exception_is_taken_up_to_its_bounds(table: Any, *, good: bool) -> None:
+    rules = own.read_rules([row(), {"name": "own-key", "key": "x.y"}])
+    try:
+        taken = own.read_allow(table, rules)
+    except own.RuleError as error:
+        assert error.hint  # noqa: PT017 - some are taken
+        taken = ()
+    assert bool(taken) is good
+
+
+def test_an_exception_is_for_its_rule_and_its_match() -> None:
+    allow = own.read_allow({"A.*": ["email:a*", "card"], "a.b": ["email:b*"]}, ())
+    guard = make_guard(allow=allow)
+    said = "alice@x.org bob@x.org carol@x.org"
+    gone = "[redacted:email]"
+
+    def left(key: str) -> Any:
+        return guard.texts([(guard.key(key), said)])[0]
+
+    assert left("a.x") == f"alice@x.org {gone} {gone}"
+    assert left("a.b") == f"alice@x.org bob@x.org {gone}"
+    assert left("b") == f"{gone} {gone} {gone}"
+
+
+@pytest.mark.parametrize(
+    ("glob", "hits", "misses"),
+    [
+        ("a", ["a"], ["", "b", "aa", "ba"]),
+        ("", [""], ["a"]),
+        ("*", ["", "a", "ab"], []),
+        ("**", ["", "a"], []),
+        ("?", ["a"], ["", "ab"]),
+        ("a?", ["ab"], ["a", "abc"]),
+        ("a*", ["a", "ab"], ["ba", ""]),
+        ("*a", ["a", "ba", "aa"], ["ab", ""]),
+        ("a*b", ["ab", "axb", "abb"], ["a", "b", "abx"]),
+        ("*a*b*", ["ab", "xaxbx", "aab"], ["ba", "a"]),
+        ("*ab", ["ab", "aab", "abab"], ["aba", "a"]),
+        ("*?", ["a", "ab"], [""]),
+        ("a*?", ["ab", "abc"], ["a"]),
+        ("*aab", ["aaab", "aab", "aaaab"], ["aaba"]),
+    ],
+)
+def test_a_glob_is_over_the_whole_text(glob: str, hits: list[str], misses: list[str]) -> None:
+    assert [text for text in hits if not own.glob_matches(glob, text)] == []
+    assert [text for text in misses if own.glob_matches(glob, text)] == []
