@@ -12,6 +12,7 @@ from zlib import crc32
 
 import pytest
 
+from stack_composer.telemetry.guard import sql
 from stack_composer.telemetry.guard.examples import expand
 from stack_composer.telemetry.guard.validators import find_validator, tokens
 
@@ -263,3 +264,113 @@ def test_what_stands_beside_a_number_of_a_person(
     check: str, value: str, before: str, after: str, *, found: bool
 ) -> None:
     assert judge(check, value, before, after) is found
+
+
+# -- queries --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("query", "left"),
+    [
+        ("SELECT 'a' 'b', N'c'", "SELECT ? ?, ?"),
+        (
+            "select q'[it's]', Q'{it's}' , nq'(it's)', q'!it's!', q'<it's<', x",
+            "select ?, ? , ?, ?, ?, x",
+        ),
+        ("select q'a", "select ?"),
+        ("select q'", "select ?"),
+        ("select 'it\\'s', b, 'c' from d", "select ? from d"),
+        ("select e'it\\'s', b", "select ?, b"),
+        ("select `it\\'s`, 'c' from d", "select `it\\'s`, ? from d"),
+        ("select `a'b`, 'c'", "select `a'b`, ?"),
+        ("select `a", "select `a"),
+        ("select [a b], [1, 2], [a", "select [a b], [?, ?], [a"),
+        ("select a[1:2], b[1]", "select a[?:?], b[?]"),
+        ("select a$b$c$, $$x$$, $1, $t$x$t$y, $t$x", "select a$b$c$, ?, $1, ?y, ?"),
+        ("select '1'$$x$$", "select ??"),
+        (
+            "select 1.5e-3, .5, 1e5, 1e-5x, 5m, 5m30s, 5ms, 5q, 0x1f",
+            "select ?, ?, ?, ?x, 5m, 5m30s, 5ms, ?, ?",
+        ),
+        ("select a1, a.1, @1, %1, :1, ?1, #1", "select a1, a.1, @1, %1, :1, ?1, #?"),
+        ("select a::1, \"b\":2, 'c':3", "select a::1, ?:?, ?:?"),
+        ("select --> 1", "select --> ?"),
+        ("select -- 1", "select --?"),
+        ("select --1", "select --?"),
+        ("a --", "a --?"),
+        ("select # 1", "select #?"),
+        ("select #1", "select #?"),
+        ("select #!1", "select #?"),
+        ("select #_1", "select #?"),
+        ("select;#x", "select;#?"),
+        ("#x", "#?"),
+        ("x#x", "x#x"),
+        ("select /*a*/1/*b", "select /*?*/?/*?*/"),
+        ("/* /* */ 1 */ 2", "/*?*/ ?"),
+        ('select "a", \'b\' from "c"', 'select "a", ? from "c"'),
+        ('select * from t where "a" = "b"', 'select * from t where "a" = ?'),
+        (
+            'select * from t where a = "b c" and "d" in ("e", "f")',
+            'select * from t where a = ? and "d" in (?, ?)',
+        ),
+        ('select * from t where a = ("b")', "select * from t where a = (?)"),
+        (
+            'select * from t where a like "b" or "c" like \'d\'',
+            'select * from t where a like ? or "c" like ?',
+        ),
+        ('select "a"::text', 'select "a"::text'),
+        ('select x::"Money"', 'select x::"Money"'),
+        ('select "a".b', 'select "a".b'),
+        ('select * from "t" order by "a" desc', 'select * from "t" order by "a" desc'),
+        ("insert into t values (\"a\", 'b')", "insert into t values (?, ?)"),
+        ('insert into "t" ("a") values ("a", "b")', 'insert into "t" ("a") values (?, ?)'),
+        ('update t set "a" = "b" where c = "d"', 'update t set "a" = ? where c = ?'),
+        ('select `a` from t order by "b"', "select `a` from t order by ?"),
+        ('select "a" , "1b", "a!b"', 'select "a" , ?, ?'),
+        ('alter user a identified by "b" x', "alter user a identified by ? x"),
+        ('alter user a identified with c by "b"', "alter user a identified with c by ?"),
+        ("alter user a identified by password 'b'", "alter user a identified by ? ?"),
+        ("alter user a identified by b;", "alter user a identified by ?;"),
+        ("alter user a identified with sha by b", "alter user a identified with sha by ?"),
+        ("alter user a identified as b", "alter user a identified as ?"),
+        ("alter user a identified by ?", "alter user a identified by ?"),
+        ("set x = 1", "set x = ?"),
+        ("set x 1", "set x ?"),
+        ("set x to 1", "set x to ?"),
+        ("SET TRANSACTION 1", "SET TRANSACTION ?"),
+        ("set @x 1", "set @x ?"),
+        ("set k v ex 10", "set k ? ? ?"),
+        ("get k", "get k"),
+        ("get k v", "get k ?"),
+        ("auth u p", "auth ? ?"),
+        ("AUTH p", "AUTH ?"),
+        ("config set a b", "config ? ? ?"),
+        ('set k "a b" x', "set k ? ?"),
+        ("set k ?", "set k ?"),
+        (" set k v", " set k ?"),
+        ("get a", "get a"),
+        ("hset k \"a'b\" 'c d'", "hset k ? ? ?"),
+        (
+            '{"a": \'b\', "c": 1, "d": -1.5e+3, "e": /x\\/y/i, "f": "?"}',
+            '{"a": \'?\', "c": ?, "d": ?, "e": ?, "f": "?"}',
+        ),
+        ('{"a": "b', '{"a": "?"'),
+        ('["a", 1]', '["?", ?]'),
+        ('{a: 1, b: .5, c: $1, d: x.1, "e" : "f"}', '{a: ?, b: ?, c: $1, d: x.1, "e" : "?"}'),
+        ("[redacted:email] where a = 1", "[redacted:email] where a = ?"),
+        ('{"$gt": ?}', '{"$gt": ?}'),
+    ],
+)
+def test_of_a_query_the_values_go_and_the_names_stay(query: str, left: str) -> None:
+    """Of every dialect, whole or cut off; guarded again it stays as it is."""
+    said, at = "", 0
+    for start, end, instead in sql.literals(query):
+        assert at <= start < end
+        said, at = said + query[at:start] + instead, end
+    assert said + query[at:] == left
+
+
+@pytest.mark.parametrize("chars", [0, 20, 33, 34])
+def test_what_stands_before_a_name_in_quotes_is_seen_over_some_blanks(chars: int) -> None:
+    query = f"select * from t where x like{' ' * chars}"  # noqa: S608 - it is not run
+    assert sql.literals(f'{query}"a"') == [(len(query), len(query) + 3, "?")]
