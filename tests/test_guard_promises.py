@@ -412,6 +412,8 @@ def test_an_address_without_a_check_is_varied_or_has_a_word_before_it() -> None:
         ('{\\\\\\"content\\\\\\": \\\\\\"', 'a \\\\\\\\\\\\\\"b', '\\\\\\", 1'),
         ('"content": "', "a b", ""),
         ('"content": "', 'a\\"', '", "c": 1'),
+        ('"content": "', 'a\\\\\\"b', '", "c": 1'),
+        ('{\\"content\\": \\"', "a\\\\\\\\", '\\", \\"c\\": 1}"'),
         ('"content": ', '["a\\""]', ', "c": [1]'),
         ('"content": ', '[1, [2], {"a": "]"}]', ', "c": 1]'),
         ("'content' : ", "['it is', \"it's]\"]", ", 'c': 1]"),
