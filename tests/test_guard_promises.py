@@ -6,13 +6,15 @@ Quick, and by the part: what the whole guard makes of it is told by the other te
 from __future__ import annotations
 
 import re
+import shutil
 from enum import IntEnum
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from stack_composer.telemetry.guard import own, patterns, sql, texts
+from stack_composer.telemetry.guard import own, patterns, rules, sql, texts
 from stack_composer.telemetry.guard.arguments import in_line
 from stack_composer.telemetry.guard.engine import Guard
 from stack_composer.telemetry.guard.examples import expand
@@ -557,8 +559,8 @@ def test_a_text_in_parts_has_the_bound_of_any_other() -> None:
 )
 def test_a_marker_is_guarded_no_more(text: str) -> None:
     """One of either profile, of the user's, or of what could not be judged."""
-    rules = own.read_rules([{"name": "own-1", "pattern": "walrus"}])
-    guard = make_guard(rules=rules)
+    mine = own.read_rules([{"name": "own-1", "pattern": "walrus"}])
+    guard = make_guard(rules=mine)
     for key in ("password", "brief", "user.id", "note", "db.query.text"):
         assert guard.value(key, text) == text
     assert guard.value("nested", {"password": text}) == {"password": text}
@@ -969,7 +971,7 @@ def test_what_a_rule_leaves_out_has_a_meaning() -> None:
 
 
 def test_the_more_severe_of_two_keys_rules_holds_and_the_first_of_equals() -> None:
-    rules = own.read_rules(
+    mine = own.read_rules(
         [
             {"name": "hashes", "key": "a.*", "action": "hash"},
             {"name": "masks", "key": "a.b*"},
@@ -978,12 +980,12 @@ def test_the_more_severe_of_two_keys_rules_holds_and_the_first_of_equals() -> No
             {"name": "strict-drops", "key": "a.d", "action": "drop", "profile": "strict"},
         ]
     )
-    guard = make_guard(rules=rules)
+    guard = make_guard(rules=mine)
     assert str(guard.value("a.x", "w")).startswith("hmac:")
     assert guard.value("a.b", "w") == "[redacted:masks]"
     assert guard.value("a.b.c", "w") is DROPPED
     assert str(guard.value("a.d", "w")).startswith("hmac:")
-    assert make_guard(rules=rules, profile="strict").value("a.d", "w") is DROPPED
+    assert make_guard(rules=mine, profile="strict").value("a.d", "w") is DROPPED
     assert guard.value("x.a", "w") == "w"
 
 
@@ -1009,9 +1011,9 @@ def test_the_more_severe_of_two_keys_rules_holds_and_the_first_of_equals() -> No
     ],
 )
 def test_an_exception_is_taken_up_to_its_bounds(table: Any, *, good: bool) -> None:
-    rules = own.read_rules([row(), {"name": "own-key", "key": "x.y"}])
+    mine = own.read_rules([row(), {"name": "own-key", "key": "x.y"}])
     try:
-        taken = own.read_allow(table, rules)
+        taken = own.read_allow(table, mine)
     except own.RuleError as error:
         assert error.hint  # noqa: PT017 - some are taken
         taken = ()
@@ -1054,3 +1056,16 @@ def test_an_exception_is_for_its_rule_and_its_match() -> None:
 def test_a_glob_is_over_the_whole_text(glob: str, hits: list[str], misses: list[str]) -> None:
     assert [text for text in hits if not own.glob_matches(glob, text)] == []
     assert [text for text in misses if own.glob_matches(glob, text)] == []
+
+
+# -- the table of the rules -----------------------------------------------------------
+
+
+def test_the_command_writes_the_table_that_programs_load(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(rules.__file__).parent
+    shutil.copy(folder / "rules.toml", tmp_path)
+    monkeypatch.setattr(rules, "__file__", str(tmp_path / "rules.py"))
+    rules._regenerate()
+    assert (tmp_path / "table.py").read_bytes() == (folder / "table.py").read_bytes()
