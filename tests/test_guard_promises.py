@@ -469,6 +469,7 @@ def test_a_long_key_is_judged_each_time_and_kept_never() -> None:
     guard = make_guard()
     longest = ("k" * 1024)[: -len(".password")] + ".password"
     assert guard.value(longest, "walrus") == "[redacted:password-key]"
+    assert guard.key(longest) is guard.key(longest)
     before = len(guard._keys)
     for _ in range(2):
         assert guard.key("k" * 1025).text == "[redacted:too-long]"

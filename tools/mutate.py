@@ -35,7 +35,7 @@ EXEMPT = {"explain.py", "reference.py", "semconv.py", "table.py"}
 """What tells people, a tool of the tests, and two tables."""
 TESTS = {
     "arguments": ("promises", "parts", "content"),
-    "engine": ("promises", "keys", "content", "parts", "own", "views", "engine", "bounds"),
+    "engine": ("promises", "keys", "engine", "content", "parts"),
     "engines": ("matcher", "engine", "views", "own"),
     "examples": ("promises", "tokens", "rules"),
     "gates": ("rules",),
@@ -51,7 +51,7 @@ TESTS = {
     "rules": ("promises", "keys", "rules"),
     "sql": ("promises", "edges", "parts", "content"),
     "tally": ("promises", "engine"),
-    "texts": ("promises", "keys", "views", "content", "engine", "own", "bounds"),
+    "texts": ("promises", "keys", "engine", "views"),
     "validators": ("promises", "rules"),
     "validators/assigned": ("edges", "assigned", "rules"),
     "validators/content": ("promises", "parts", "content", "rules"),
@@ -67,11 +67,16 @@ TESTS = {
 """Which of tests/test_guard_*.py concern a module or a folder, the quick ones first."""
 
 SLOW = {
+    "engine.py::test_a_fault_in_any_rule_drops_the_value": "engines matcher",
+    "engine.py::test_no_example_of_a_secret_is_plain": "plain",
     "engine.py::test_no_pattern_makes_a_plain_text_that_it_hits": "plain",
+    "engine.py::test_the_fast_path_agrees_with_the_reference": "engines matcher texts views",
     "own.py::test_no_pattern_spans_a_nul": "patterns",
     "own.py::test_the_written_pattern_means_what_the_user_s_means": "patterns",
     "parts.py::test_the_worst_texts_take_linear_time": "sql arguments validators/content",
+    "rules.py::test_no_pattern_spans_a_separator": "gates",
     "rules.py::test_gates_and_anchors_never_miss_what_the_pattern_matches": "gates",
+    "views.py::test_no_writing_hides_a_secret": "hidden matcher views",
 }
 """Tests that take as long as all others, and the only modules each is for."""
 
