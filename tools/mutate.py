@@ -42,6 +42,7 @@ TESTS = {
     "hashing": ("edges", "hashing"),
     "hidden": ("views", "bounds"),
     "keys": ("promises", "keys", "content"),
+    "lookalikes": ("keys", "views"),
     "markers": ("promises", "matcher", "engine"),
     "matcher": ("matcher", "engine", "views", "bounds", "own"),
     "own": ("promises", "own"),
