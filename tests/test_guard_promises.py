@@ -41,6 +41,15 @@ def test_a_text_is_counted_once_and_each_redaction_in_it() -> None:
     assert guard.tally.counts == {("email", "mask"): 3}
 
 
+def test_a_value_is_counted_as_one_text() -> None:
+    guard = Guard(Policy(salt=SALT, rules=own.read_rules([{"name": "k1", "key": "a.b"}])))
+    for value in ("x", [MAIL, MAIL], 7, None):
+        guard.value("a.b", value)
+    guard.value("password", "x")
+    assert guard.tally.judged == 5
+    assert guard.tally.hits == {"k1": 4}, "no key rule of ours, which hit by design"
+
+
 def test_what_is_remembered_counts_as_if_it_were_judged_anew() -> None:
     texts = [f"to {MAIL} and {MAIL}", f"cc {MAIL}"]
     remembering = Guard(Policy(salt=SALT))
@@ -1033,6 +1042,20 @@ def test_an_exception_is_for_its_rule_and_its_match() -> None:
     assert left("a.x") == f"alice@x.org {gone} {gone}"
     assert left("a.b") == f"alice@x.org bob@x.org {gone}"
     assert left("b") == f"{gone} {gone} {gone}"
+
+
+def test_a_rule_over_keys_is_let_be_where_it_is_named() -> None:
+    """And another rule may take the key as well."""
+    mine = own.read_rules([{"name": "own-key", "key": "acme.*"}])
+    allow = own.read_allow({"*.password": ["password-key"], "acme.x": ["own-key"]}, mine)
+    guard = make_guard(rules=mine, allow=allow)
+    assert guard.value("a.password", "walrus") == "walrus"
+    assert guard.value("a.password.b", "walrus") == "[redacted:password-key]"
+    assert guard.value("a.token", "walrus") == "[redacted:credential-key]"
+    assert guard.value("token.password", "walrus") == "[redacted:credential-key]"
+    assert guard.value("acme.password", "walrus") == "[redacted:own-key]"
+    assert guard.value("acme.x", "walrus") == "walrus"
+    assert guard.value("a.note", "walrus") == "walrus"
 
 
 @pytest.mark.parametrize(

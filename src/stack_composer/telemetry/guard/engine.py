@@ -200,7 +200,7 @@ class Guard:
         if blank_markers(encode(text)).strip(b"\0"):
             return False
         insides = [part.partition("]")[0] for part in text.split("[redacted:")[1:]]
-        return {inside.partition(":")[0] for inside in insides} <= self._names()
+        return self._names().issuperset(inside.partition(":")[0] for inside in insides)
 
     def _names(self) -> frozenset[str]:
         """What stands in markers: rules of both profiles, the user's, and what is not judged."""
