@@ -980,6 +980,16 @@ def test_what_a_rule_leaves_out_has_a_meaning() -> None:
     assert plain.text.action == "mask"
 
 
+def test_what_is_found_has_one_hash_wherever_it_stands() -> None:
+    guard = make_guard(rules=own.read_rules([row(action="hash")]))
+    texts_ = ["ACME-123456", "a ACME-123456 b", "é ACME-123456", "ACME-123456, ACME-123456"]
+    answers = guard.texts([(guard.key("note"), text) for text in texts_])
+    marker = answers[0]
+    assert re.fullmatch(r"\[redacted:ticket-number:[0-9a-f]{32}\]", marker)
+    assert answers == [text.replace("ACME-123456", marker) for text in texts_]
+    assert guard.value("note", "ACME-123457") != marker
+
+
 def test_the_more_severe_of_two_keys_rules_holds_and_the_first_of_equals() -> None:
     mine = own.read_rules(
         [
