@@ -728,6 +728,37 @@ def test_bytes_are_searched_in_wide_characters_too() -> None:
     assert guard.value("raw", "is clean".encode("utf-16-le")) == "is clean".encode("utf-16-le")
 
 
+@pytest.mark.parametrize(
+    "text",
+    [f'{MAIL}\0pwa "\0login', f"{MAIL}\0pw\0=41api_key", f"{MAIL}\0pw \0=Bearer \0"],
+    ids=["quote", "sign", "word"],
+)
+def test_a_text_with_nuls_is_the_same_when_it_is_guarded_again(text: str) -> None:
+    """A marker ends what the secret was joined with, so more may be found without NULs."""
+    guard = make_guard()
+    once = guard.value("note", text)
+    assert "alice" not in once
+    assert guard.value("note", once) == once
+
+
+def test_bytes_are_named_by_the_first_rule_that_finds_something() -> None:
+    guard = make_guard()
+    assert guard.value("raw", f"{MAIL} 4111 1111 1111 1111".encode()) is DROPPED
+    assert guard.value("raw", f"4111 1111 1111 1111 {MAIL}".encode()) is DROPPED
+    assert guard.tally.counts == {("email", "drop"): 1, ("card", "drop"): 1}
+
+
+def test_a_fault_is_a_finding_over_the_whole_text() -> None:
+    def fail(_: str) -> Any:
+        raise MemoryError
+
+    guard = Guard(Policy(salt=SALT), make_matcher=fail)
+    text = f"é {MAIL}"
+    assert found(guard, text) == [("fault", text, "drop")]
+    assert guard.texts([(guard.key("note"), text)]) == [DROPPED]
+    assert guard.tally.faults == 2
+
+
 def test_a_nul_before_a_secret_takes_no_more_than_the_secret() -> None:
     """A letter or three more, found without the NUL, are no part of one."""
     guard = make_guard()
