@@ -1071,6 +1071,25 @@ def test_an_exception_is_taken_up_to_its_bounds(table: Any, *, good: bool) -> No
     assert bool(taken) is good
 
 
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("emial", "email"), ("pasword-key", "password-key"), ("tiket-number", "ticket-number"),
+     ("zzzzzz", "")],
+)  # fmt: skip
+def test_who_mistypes_a_rule_is_told_the_one_that_was_meant(name: str, meant: str) -> None:
+    with pytest.raises(own.RuleError) as caught:
+        own.read_allow({"k": [name]}, own.read_rules([row()]))
+    hint = caught.value.hint
+    assert hint == (f"did you mean '{meant}'?" if meant else "'guard rules' lists the names")
+    assert caught.value.field == "k"
+
+
+def test_who_mistypes_a_field_is_told_the_one_that_was_meant() -> None:
+    with pytest.raises(own.RuleError) as caught:
+        own.read_rules([row(exampel="x")])
+    assert caught.value.hint == "did you mean 'example'?"
+
+
 def test_an_exception_is_for_its_rule_and_its_match() -> None:
     allow = own.read_allow({"A.*": ["email:a*", "card"], "a.b": ["email:b*"]}, ())
     guard = make_guard(allow=allow)
