@@ -744,6 +744,7 @@ def test_a_text_with_nuls_is_the_same_when_it_is_guarded_again(text: str) -> Non
 def test_bytes_are_named_by_the_first_rule_that_finds_something() -> None:
     guard = make_guard()
     assert guard.value("raw", f"{MAIL} 4111 1111 1111 1111".encode()) is DROPPED
+    assert guard.tally.counts == {("email", "drop"): 1}
     assert guard.value("raw", f"4111 1111 1111 1111 {MAIL}".encode()) is DROPPED
     assert guard.tally.counts == {("email", "drop"): 1, ("card", "drop"): 1}
 
