@@ -36,12 +36,11 @@ def address(data: bytes, start: int, end: int) -> bool:
 
 def base58check(value: bytes, alphabet: bytes) -> bool:
     """25 bytes whose last four begin the double SHA-256 of the others."""
+    if value.translate(None, alphabet):
+        return False
     number = 0
     for char in value:
-        digit = alphabet.find(char)
-        if digit < 0:
-            return False
-        number = number * 58 + digit
+        number = number * 58 + alphabet.index(char)
     if number >> 200:
         return False
     raw = number.to_bytes(25, "big")
