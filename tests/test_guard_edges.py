@@ -63,6 +63,7 @@ def holds_at(check: str, least: str, less: str) -> None:
         # Slack's: a digit behind the prefix, no run of x, no dots.
         ("tokens.slack", "xox1-abc2", "xox1-abcd"),
         ("tokens.slack", "xoxb-1xxxxxa", "xoxb-1xxxxxxa"),
+        ("tokens.slack", "xoxxxxxxx1", "xoxxxxxxxx1"),
         ("tokens.slack", "xoxb-1..a", "xoxb-1...a"),
         # Okta's: both cases.
         ("tokens.okta", "00aBcd1234efgh5678", "00abcd1234efgh5678"),
