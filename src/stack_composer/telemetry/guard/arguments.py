@@ -24,7 +24,7 @@ _OPTION = re.compile(r"(?:--?|/)([A-Za-z][\w.-]{0,99})")
 _WORD = re.compile(r"""(?:"(?:[^"\\]|\\.)*(?:"|\\?\Z)|'[^']*(?:'|\Z)|[^\s"'])+""", re.DOTALL)
 # -p is a password's option, and also that of a port or a folder.
 _PORTS = re.compile(r"[0-9.:/]*(?:[0-9]|/tcp|/udp)")
-_QUOTES = ("'", '"')
+_QUOTES = "'\""
 _PASSWORD_ATTACHED = frozenset(("mariadb", "mysql", "mysqladmin", "mysqldump"))
 
 
@@ -58,8 +58,9 @@ def in_arguments(arguments: Sequence[str], is_secret: IsSecret) -> Iterator[tupl
 
 def _expects_secret(argument: str, following: str, is_secret: IsSecret) -> bool:
     """Whether the argument is an option whose value, a secret, is the next argument."""
+    argument = argument.strip(_QUOTES)
     if argument in ("-p", "-P"):
-        return bool(following) and not _PORTS.fullmatch(following)
+        return bool(following) and not _PORTS.fullmatch(following.strip(_QUOTES))
     if argument in ("-u", "--user", "--proxy-user"):
         return ":" in following
     option = _OPTION.fullmatch(argument)
@@ -71,14 +72,14 @@ def _secret_start(argument: str, program: str, is_secret: IsSecret) -> int:
     assigned = _ASSIGNED.fullmatch(argument)
     if assigned and is_secret(assigned[1]):
         return assigned.start(2)
-    if program in _PASSWORD_ATTACHED and argument.startswith("-p") and len(argument) > 2:
-        return 2
+    attached = argument.lstrip(_QUOTES)
+    if program in _PASSWORD_ATTACHED and attached.startswith("-p"):
+        return len(argument) - len(attached) + 2
     return len(argument)
 
 
 def _secret_end(argument: str, start: int) -> int:
     """Where the secret that begins at ``start`` ends: before the quote that closes it."""
-    quote = next(
-        (sign for sign in (argument[start - 1 : start], argument[:1]) if sign in _QUOTES), ""
-    )
-    return len(argument) - (bool(quote) and argument.endswith(quote) and len(argument) > start)
+    last = argument[-1:]
+    closes = last in _QUOTES and last in (argument[start - 1 : start], argument[:1])
+    return len(argument) - closes

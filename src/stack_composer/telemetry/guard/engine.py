@@ -200,7 +200,7 @@ class Guard:
         if blank_markers(encode(text)).strip(b"\0"):
             return False
         insides = [part.partition("]")[0] for part in text.split("[redacted:")[1:]]
-        return {inside.partition(":")[0] for inside in insides} <= self._names()
+        return self._names().issuperset(inside.partition(":")[0] for inside in insides)
 
     def _names(self) -> frozenset[str]:
         """What stands in markers: rules of both profiles, the user's, and what is not judged."""
@@ -211,12 +211,12 @@ class Guard:
             self._marker_names = frozenset(ours.union(_UNJUDGED))
         return self._marker_names
 
-    def _number(self, value: float | None, verdict: Verdict) -> Any:
+    def _number(self, value: Any, verdict: Verdict) -> Any:
         rule = verdict.rule
         # A yes or no tells nothing, and no number with a fraction is a code or an id.
         if rule is None or not rule.numbers or value is None:
             return value
-        if type(value) is not int and not rule.every_type:
+        if isinstance(value, (bool, float)) and not rule.every_type:
             return value
         if rule.action == "drop":
             return self.tally.gone(rule.name)
@@ -335,21 +335,17 @@ class Guard:
         if not named or name.lower() != "value" or below.rule is not None:
             return below
         meant = self._key_below(named, above)
-        return Verdict(
-            name,
-            below.text,
-            "value" if meant.rule else "scan",
-            rule=meant.rule,
-            phrase=meant.phrase,
-        )
+        if meant.rule is None:
+            return below
+        return Verdict(name, below.text, "value", rule=meant.rule, phrase=meant.phrase)
 
     def _key_below(self, name: str, above: Verdict) -> Verdict:
         """The verdict for a key inside a value: what holds above holds below too."""
         below = self.key(name)
         if above.rule is not None and not self._outweighs(below, above):
             return Verdict(name, below.text, "value", rule=above.rule, phrase=above.phrase)
-        if above.turned_on and below.rule is not None and below.rule.content:
-            return Verdict(name, below.text, "scan", turned_on=True)
+        if above.turned_on and (below.rule is None or below.rule.content):
+            return Verdict(name, below.text, "scan", machine=below.machine, turned_on=True)
         return below
 
     def _outweighs(self, below: Verdict, above: Verdict) -> bool:

@@ -11,7 +11,7 @@ MARKER_NAME_CHARS_MAX: Final = 40
 MARKER_HASH_CHARS: Final = (32, 64)  # of a keyed hash, and of a plain one
 _NAME_CHARS: Final = b"abcdefghijklmnopqrstuvwxyz0123456789-"
 _HASH_CHARS: Final = b"0123456789abcdef"
-_MARKER_BYTES_MAX = MARKER_NAME_CHARS_MAX + 1 + max(MARKER_HASH_CHARS) + 1
+_INSIDE_BYTES_MAX = MARKER_NAME_CHARS_MAX + 1 + max(MARKER_HASH_CHARS) + 1
 
 
 def tombstone(rule: str) -> str:
@@ -27,9 +27,10 @@ def blank_markers(data: bytes) -> bytes:
     work = bytearray(data)
     while start >= 0:
         name = start + len(MARKER_START)
-        end = data.find(b"]", name, name + _MARKER_BYTES_MAX)
-        if end > name and _is_marked(data[name:end]):
-            work[start : end + 1] = b"\0" * (end + 1 - start)
+        inside, closed, _ = data[name : name + _INSIDE_BYTES_MAX].partition(b"]")
+        if closed and _is_marked(inside):
+            end = name + len(inside + closed)
+            work[start:end] = bytes(end - start)
         start = data.find(MARKER_START, name)
     return bytes(work)
 

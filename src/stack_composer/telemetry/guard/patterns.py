@@ -354,7 +354,8 @@ def _span(low: int, high: int) -> str:
 
 
 def _byte(byte: int) -> str:
-    return chr(byte) if byte < 128 and chr(byte).isalnum() else f"\\x{byte:02x}"
+    char = chr(byte)
+    return char if char.isascii() and char.isalnum() else f"\\x{byte:02x}"
 
 
 def _ways(items: Iterable[Any]) -> float:

@@ -118,8 +118,8 @@ class KeyRule:
         self.name = name
         self.action = action
         self.content = action in ("drop", "literals")
-        self.words = tuple(phrase for phrase in words if phrase[0] != "*")
-        self.stems = tuple(phrase.strip("*") for phrase in words if phrase[0] == "*")
+        self.words = tuple(phrase for phrase in words if not phrase.startswith("*"))
+        self.stems = tuple(phrase.strip("*") for phrase in words if phrase.startswith("*"))
         self.spared = frozenset(spared)
         self.ends = ends
         self.numbers = numbers

@@ -20,14 +20,15 @@ def value_end(data: bytes, start: int, _end: int) -> int | bool:
     A string begins behind its quote and ends before the next one of the same depth of
     escapes; a list or object begins with its bracket. What is cut off ends with the data.
     """
-    if data[start] in b"[{(" and _BEFORE_VALUE.search(data, max(0, start - _KEY_BYTES_MAX), start):
-        return not _SCHEMA.match(data, start) and _bracket_end(data, start)
+    near = max(0, start - _KEY_BYTES_MAX)
+    bracket = data[start] in b"[{("
+    before = _BEFORE_VALUE.search(data, near, start)
+    if bracket and before:
+        return not _SCHEMA.match(data, start) and _bracket_end(data, start, len(before[1]))
     quote = data[start - 1 : start]
     if quote not in (b'"', b"'"):
-        return data[start] in b"[{(" and _bracket_end(data, start)
-    end = _string_end(
-        data, start, quote, _backslashes(data, max(0, start - _KEY_BYTES_MAX), start - 1)
-    )
+        return bracket and _bracket_end(data, start, 0)
+    end = _string_end(data, start, quote, _backslashes(data, near, start - 1))
     return end > start and end
 
 
@@ -40,9 +41,7 @@ def _string_end(data: bytes, start: int, quote: bytes, depth: int) -> int:
     return len(data)
 
 
-def _bracket_end(data: bytes, start: int) -> int:
-    before = _BEFORE_VALUE.search(data, max(0, start - _KEY_BYTES_MAX), start)
-    depth = len(before[1]) if before else 0
+def _bracket_end(data: bytes, start: int, depth: int) -> int:
     inside = b""
     opened = 0
     position = start

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 def url_credentials(data: bytes, start: int, end: int) -> bool:
     """User and password, unless the password is a reference or a placeholder."""
-    password_part = re.split(rb"[:/]", data[start:end], maxsplit=1)[-1]
-    return not re.search(rb"^[$%<{*]|\$\{|\{\{|^x+$|\}$", password_part)
+    password = data[start:end].replace(b"/", b":").partition(b":")[2]
+    return not re.search(rb"^[$%<{*]|\$\{|\{\{|^x+$|\}$", password)
 
 
 def url_user(data: bytes, start: int, end: int) -> bool:
