@@ -36,6 +36,12 @@ def masked(text: str) -> str:
         ("https://outlook.office.com/webhook/«hex 36»/IncomingWebhook/«hex 32»",
          "https://outlook.office.com/webhook/*"),
         ("username bob password 7 0822455D0A16", "username bob password 7 *"),
+        ("PAT: MTIzNDU2Nzg5MDEyOg«alnum 26», ok", "PAT: *, ok"),
+        ("<id>{«lower 12»}</id><secret>{AQAAABAAA «alnum 20»}</secret>",
+         "<id>{*}</id><secret>{*}</secret>"),
+        ("Client(LTAI«alnum 12», «alnum 30»)", "Client(*, *)"),
+        ("duffel_test_ccccccccccccccccccccccccccccccccccccccccccc", "*"),
+        ("at r8_b2«lower 40»Q", "at *"),
     ],
 )  # fmt: skip
 def test_the_form_is_enough(text: str, left: str) -> None:
@@ -78,6 +84,37 @@ def test_names_and_words_are_no_tokens(text: str) -> None:
     assert masked(text) == text
 
 
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("POST https://blue-whale.eu.auth0.com/oauth/token", "POST https://*/oauth/token"),
+        ("blue-whale.my.salesforce.com:443 refused", "*:443 refused"),
+        ("blue.whale.jfrog.io. It is down", "*. It is down"),
+        ("https://blue-whale.s3-eu-west-1.amazonaws.com/a/b.json", "https://*/a/b.json"),
+        ("https://storage.googleapis.com/blue-whale/a", "https://*/a"),
+        ("git@ssh https://dev.azure.com/bluewhale/_git/x", "git@ssh https://dev.azure.com/*/_git/x"),
+    ],
+)
+def test_the_host_of_a_customer_names_the_customer(text: str, left: str) -> None:
+    assert masked(text) == left
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "GET https://www.okta.com/pricing",
+        "https://support.atlassian.net and login.auth0.com",
+        "https://s3.eu-west-1.amazonaws.com/",
+        "https://monitoring.eu-west-1.amazonaws.com/x",
+        "https://pubsub.googleapis.com/google.pubsub.v1.Publisher/Publish",
+        "io.opentelemetry.contrib.mongodb",
+        "notjfrog.io and jfrog.iot",
+    ],
+)
+def test_a_service_s_own_hosts_stay(text: str) -> None:
+    assert masked(text) == text
+
+
 def test_a_github_token_is_known_by_its_check_digits() -> None:
     body = "A" * 30
     rest, digits = crc32(body.encode()), ""
@@ -100,6 +137,8 @@ def test_a_github_token_is_known_by_its_check_digits() -> None:
         (b"abc_xxxxxxxxxxxxxxxxxxxxxx1x", False),
         (b"abc_your1key2goes3here", False),
         (b"abc_1234567890abcdef", True),
+        (b"abc_bbbbbbbbbbbbbbbbbbbb", True),
+        (b"abc_--------------------", False),
     ],
 )
 def test_a_token_is_no_words_and_no_filler(value: bytes, *, found: bool) -> None:

@@ -57,3 +57,18 @@ def path_secret(data: bytes, start: int, end: int) -> bool:
     """A part of a path that chance has made, not the name of a page."""
     value = data[start:end].rstrip(b".")
     return has_digit(value) and is_random(value, 3.0) and not is_placeholder(value)
+
+
+# Hosts of the service itself, not of one of its customers.
+_OWN_LABELS: Final = frozenset(
+    b"www api app docs doc help support developer developers dev status community login accounts "
+    b"cdn static blog manage admin console portal learn marketplace s3 us-east-1".split()
+)
+
+
+def tenant(data: bytes, start: int, end: int) -> bool:
+    """A customer's host at a service, not one of the service's own."""
+    if data[max(0, start - 1) : start].isalnum():
+        return False  # The rest of a name that was refused.
+    host = data[start:end].lower()
+    return b"/" in host or host.split(b".", 1)[0] not in _OWN_LABELS
