@@ -111,13 +111,13 @@ _LOOKUP: Final = re.compile(
 )
 _LABEL: Final = re.compile(
     rb"(?i)^(?:[a-z]+[_.-])*(?:[a-z]{0,3}|[a-z]+[_.-])(?:password|passwd|token|secret|key)s?"
-    rb"(?:[_.-][a-z]+)*$|^[/.~]|://"
+    rb"(?:[_.-][a-z]+)*$|^[/.~,]|^#[a-z-]*pass|^arn:|://"
 )
 
 
 def _is_label(value: bytes) -> bool:
-    """A quoted text that names a field, a path or an address rather than a password."""
-    return bool(_LABEL.search(value)) and not has_digit(value)
+    """A quoted text that names a field, a path or an address, or what stands between two."""
+    return bool(_LABEL.search(value)) and (not has_digit(value) or value[:1] == b",")
 
 
 _WORD: Final = re.compile(rb"^[A-Za-z_][A-Za-z_.:/-]*$|^[0-9.]+$|^[A-Z_]+$|^/|://")

@@ -43,7 +43,7 @@ def token(data: bytes, start: int, end: int) -> bool:
     """What follows a telling prefix, unless it is made of words or a filler."""
     value = data[start:end]
     tail = value[4:]
-    telling = has_digit(tail) or _is_scattered(tail) or is_run(tail)
+    telling = has_digit(tail) or _is_scattered(tail) or is_run(tail) or is_made(tail, 16)
     return telling and not _is_filler(value)
 
 

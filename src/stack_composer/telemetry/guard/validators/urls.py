@@ -59,9 +59,9 @@ def path_secret(data: bytes, start: int, end: int) -> bool:
     return has_digit(value) and is_random(value, 3.0) and not is_placeholder(value)
 
 
-# Hosts of the service itself, not of one of its customers.
+# Hosts of the service itself, or of a customer that its documentation made up.
 _OWN_LABELS: Final = frozenset(
-    b"www api app docs doc help support developer developers dev status community login accounts "
+    b"contoso fabrikam www api app docs doc help support developer developers dev status community login accounts "
     b"cdn static blog manage admin console portal learn marketplace s3 us-east-1".split()
 )
 
