@@ -20,6 +20,7 @@ from .shapes import (
     is_placeholder,
     is_random,
     is_reference,
+    is_run,
     is_sign_rich,
     words,
 )
@@ -214,18 +215,43 @@ def secret(data: bytes, start: int, end: int) -> bool:
     """What is assigned to a token or key, if it looks made by a machine."""
     value = data[start : min(end, start + _VALUE_BYTES_MAX)].rstrip(b".:!?-_")
     quoted = _is_quoted(data, start)
-    phrase = quoted and (_is_phrase(value) or is_sign_rich(value) or _is_mostly_signs(value))
+    before = words_before(data, start)
+    phrase = quoted and _is_quoted_secret(data, start, value)
     if len(value) < 8 or (not phrase and _is_plain(value, quoted=quoted)):
         return False
-    before = words_before(data, start)
     if _is_description(before, _SECRET_STEMS):
         return False
     strength = _strength(before)
+    strong = strength == _STRONG or (strength == _WEAK and _near_service(before))
     if phrase:
-        return strength == _STRONG
-    if strength == _STRONG or (strength == _WEAK and _near_service(before)):
-        return is_made(value, 8) or is_random(value, 3.0)
+        return strong
+    if strong:
+        return is_made(value, 8) or is_random(value, 3.0) or _is_stand_in(value)
     return strength == _WEAK and is_made(value, 8) and is_random(value, 3.0)
+
+
+def _is_quoted_secret(data: bytes, start: int, value: bytes) -> bool:
+    """A text that is none of code, because of its signs or because it is called a secret."""
+    if _is_phrase(value) or is_sign_rich(value) or _is_mostly_signs(value):
+        return True
+    name = _SECRET.search(data[max(0, start - _BEFORE_BYTES_MAX) : start])
+    if name is None:
+        return False
+    return (_PAIR if name[1] else _JOINED).match(value) is not None
+
+
+_SECRET: Final = re.compile(rb"(?i)secret[\"'`]?[ \t]{0,3}(?:([!=]==?)|[:=])[ \t]{0,3}[\"'`]$")
+# What nothing but a secret is compared with.
+_PAIR: Final = re.compile(rb"^[a-z]+-[a-z]+$")
+
+
+# Two words or more with a sign between that joins no name of a file, a class or a setting.
+_JOINED: Final = re.compile(rb"^[A-Za-z0-9]+(?:[#!?*&+%~^][A-Za-z0-9]+)+$")
+
+
+def _is_stand_in(value: bytes) -> bool:
+    """One letter, but no x, that fills the form of a key: it may be one as it is."""
+    return len(value) >= 24 and is_run(value) and value[-1:].isalpha() and value[-1:] not in b"xX"
 
 
 def compared(data: bytes, start: int, end: int) -> bool:
@@ -272,14 +298,38 @@ def secret_nearby(data: bytes, start: int, end: int) -> bool:
 
 
 def service_key(data: bytes, start: int, end: int) -> bool:
-    """A long value right after the name of a service, with no other word between."""
-    before = words_before(data, start)[-_NAME_WORDS_MAX:]
-    if not before or before[-1] in _DESCRIPTIONS or not is_service(before, _TELLING):
-        return False
+    """A long value right after the name of a service, or after the word for an id of it."""
+    before = words_before(data, start)
+    owned = before[:]
+    while owned and owned[-1] in _OWNED:
+        owned.pop()
+    named = before[len(owned) :]
+    owned = owned[-_NAME_WORDS_MAX:]
     value = data[start:end]
-    if end - start < 20 and not is_random(value, 3.0):
+    if not owned or owned[-1] in _DESCRIPTIONS:
+        return False
+    if named and named[-1].endswith("id"):
+        anybodys = named == ["id"] and not value.strip(_ID_BYTES)
+        return not anybodys and _is_account(value) and is_service(owned, _OWNERS)
+    if len(value) < 12 or not is_service(owned, _TELLING):
+        return False
+    if len(value) < 20 and not is_random(value, 3.0):
         return False
     return is_made(value, min(16, end - start)) and not _is_plain(value)
+
+
+_OWNED: Final = frozenset(
+    words("app application appid client clientid account project org user env product api id")
+)
+_OWNERS: Final = SERVICES | {"fb"}
+_ID_BYTES: Final = b"0123456789abcdefABCDEF-"  # Of what a service did: a request, an event.
+
+
+def _is_account(value: bytes) -> bool:
+    """An id that a machine made for a customer; a short number may be anybody's."""
+    if value.isdigit():
+        return 15 <= len(value) <= 20
+    return is_made(value, min(10, len(value))) and has_digit(value) and not _is_plain(value)
 
 
 def _is_plain(value: bytes, *, quoted: bool = False) -> bool:
@@ -287,7 +337,7 @@ def _is_plain(value: bytes, *, quoted: bool = False) -> bool:
     if value.isalpha() and not is_made(value, 8):
         return True
     if is_placeholder(value):
-        return True
+        return not (_is_stand_in(value) or _holds_more(value))
     # Quoted, signs of code belong to the value; and three names with dots between may
     # be a token of three parts.
     if not is_reference(value):
@@ -295,6 +345,13 @@ def _is_plain(value: bytes, *, quoted: bool = False) -> bool:
     return not is_made(value, 16) if quoted or _DOTTED.match(value) else True
 
 
+def _holds_more(value: bytes) -> bool:
+    """Whether a machine made what is left of a long value without its word for a placeholder."""
+    rest = _STANDING.sub(b" ", value)
+    return len(value) >= 40 and rest != value and not is_placeholder(rest) and is_made(rest, 30)
+
+
+_STANDING: Final = re.compile(rb"(?i)example|sample|dummy|0{12,}|1{12,}")
 _DOTTED: Final = re.compile(rb"^\$?[A-Za-z0-9_.-]+$")
 _PASSWORD_STEMS: Final = words(
     "password passwd passphrase passcode passwort pass pswd pwd pw kennwort contrasena senha"
@@ -322,7 +379,10 @@ def _is_description(before: list[str], stems: tuple[str, ...]) -> bool:
         for stem in stems:
             if stem in word:
                 rest = word[word.rfind(stem) + len(stem) :]
-                return rest in _DESCRIPTIONS or not _DESCRIPTIONS.isdisjoint(before[at + 1 :])
+                following = set(before[at + 1 :])
+                if word in SERVICES:
+                    following -= _OWNED  # "auth0 client id" is no id of an auth.
+                return rest in _DESCRIPTIONS or not _DESCRIPTIONS.isdisjoint(following)
     return False
 
 
@@ -331,7 +391,13 @@ _TELLING: Final = SERVICES - COMMON
 
 def _near_service(before: list[str]) -> bool:
     """The name of a service among the words before; in their last ones if it is common."""
-    return is_service(before, _TELLING) or is_service(before[-_NAME_WORDS_MAX - 1 :], COMMON)
+    if is_service(before, _TELLING) or is_service(before[-_NAME_WORDS_MAX - 1 :], COMMON):
+        return True
+    # In capitals no letter shows where a word ends: GITHUBKEY.
+    return _KEY_AT_END.sub("", before[-1] if before else "") in SERVICES
+
+
+_KEY_AT_END: Final = re.compile(r"(?:api)?(?:key|token|secret|auth|id)s?$")
 
 
 _FILE: Final = re.compile(

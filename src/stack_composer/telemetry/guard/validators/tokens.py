@@ -12,6 +12,7 @@ from .shapes import (
     is_made,
     is_random,
     is_reference,
+    is_run,
     words,
 )
 
@@ -32,11 +33,6 @@ def _is_filler(value: bytes) -> bool:
     if any(filler in lowered for filler in _FILLERS):
         return True
     return len(set(value[-12:])) < 4 and not is_run(value)
-
-
-def is_run(value: bytes) -> bool:
-    """Whether it ends in a letter or digit twelve times: made, be it to fill a form."""
-    return value[-12:].isalnum() and len(set(value[-12:])) == 1
 
 
 def token(data: bytes, start: int, end: int) -> bool:

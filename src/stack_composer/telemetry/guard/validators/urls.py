@@ -18,8 +18,11 @@ def url_credentials(data: bytes, start: int, end: int) -> bool:
 
 
 def url_user(data: bytes, start: int, end: int) -> bool:
-    """A user's name, not the one that everybody uses."""
-    return data[start:end].lower() not in (b"git", b"hg", b"svn", b"anonymous")
+    """A user's name, not the one that everybody uses, no code and no placeholder."""
+    value = data[start:end].lower()
+    if value[:1] in (b"(", b"[") or not value.strip(b"x"):
+        return False
+    return value not in (b"git", b"hg", b"svn", b"anonymous")
 
 
 # A credential by any of these names, or an ordinary word of a query.
