@@ -319,7 +319,10 @@ def service_key(data: bytes, start: int, end: int) -> bool:
 
 
 _OWNED: Final = frozenset(
-    words("app application appid client clientid account project org user env product api id")
+    words(
+        "access accessid account api app appid application client clientid env id org product "
+        "project user"
+    )
 )
 _OWNERS: Final = SERVICES | {"fb"}
 _ID_BYTES: Final = b"0123456789abcdefABCDEF-"  # Of what a service did: a request, an event.
@@ -430,8 +433,8 @@ _SECRET_WORDS: Final = frozenset(
 )
 _SECRET_KEYS: Final = frozenset(
     words(
-        "access account admin api app application auth client consumer decryption deploy "
-        "encryption hmac ingest integration jwt license master personal private root secret "
+        "access account activation admin api app application auth client consumer decryption deploy "
+        "encryption hmac ingest integration jwt licence license master personal private root secret "
         "security service session shared signing ssh storage unseal user webhook write"
     )
 )
