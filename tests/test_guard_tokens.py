@@ -42,6 +42,10 @@ def masked(text: str) -> str:
         ("Client(LTAI«alnum 12», «alnum 30»)", "Client(*, *)"),
         ("duffel_test_ccccccccccccccccccccccccccccccccccccccccccc", "*"),
         ("at r8_b2«lower 40»Q", "at *"),
+        ("sas=sp=r&st=2025-03-04T07:24:52Z&sr=c&sig=«alnum 43»%3D ok", "sas=* ok"),
+        ("site «b64 21»Q==:«alnum 32» ok", "site * ok"),
+        ("NATS seed SUA7«upper 54»", "NATS seed *"),
+        ("/cb?client_id=«alnum 32»&page=2", "/cb?client_id=*&page=2"),
     ],
 )  # fmt: skip
 def test_the_form_is_enough(text: str, left: str) -> None:
@@ -78,6 +82,8 @@ def test_the_place_is_enough_and_its_surroundings_stay(text: str, left: str) -> 
         "com.example.google.a_rather_long_class_name_of_ours",
         "Authorization: Bearer token_is_missing",
         "kind: ConfigMap\ndata:\n  mode: fast\n",
+        "hf_servingcellpriorityparametersdescription",
+        "/cb?client_id=dashboard&page=2",
     ],
 )
 def test_names_and_words_are_no_tokens(text: str) -> None:
@@ -92,7 +98,10 @@ def test_names_and_words_are_no_tokens(text: str) -> None:
         ("blue.whale.jfrog.io. It is down", "*. It is down"),
         ("https://blue-whale.s3-eu-west-1.amazonaws.com/a/b.json", "https://*/a/b.json"),
         ("https://storage.googleapis.com/blue-whale/a", "https://*/a"),
-        ("git@ssh https://dev.azure.com/bluewhale/_git/x", "git@ssh https://dev.azure.com/*/_git/x"),
+        (
+            "git@ssh https://dev.azure.com/bluewhale/_git/x",
+            "git@ssh https://dev.azure.com/*/_git/x",
+        ),
     ],
 )
 def test_the_host_of_a_customer_names_the_customer(text: str, left: str) -> None:

@@ -227,7 +227,9 @@ def secret(data: bytes, start: int, end: int) -> bool:
         return strong
     if strong:
         return is_made(value, 8) or is_random(value, 3.0) or _is_stand_in(value)
-    return strength == _WEAK and is_made(value, 8) and is_random(value, 3.0)
+    # An API has answers, versions and hosts, too.
+    weak = strength == _WEAK and before[-1:] != ["api"]
+    return weak and is_made(value, 8) and is_random(value, 3.0)
 
 
 def _is_quoted_secret(data: bytes, start: int, value: bytes) -> bool:
@@ -243,8 +245,6 @@ def _is_quoted_secret(data: bytes, start: int, value: bytes) -> bool:
 _SECRET: Final = re.compile(rb"(?i)secret[\"'`]?[ \t]{0,3}(?:([!=]==?)|[:=])[ \t]{0,3}[\"'`]$")
 # What nothing but a secret is compared with.
 _PAIR: Final = re.compile(rb"^[a-z]+-[a-z]+$")
-
-
 # Two words or more with a sign between that joins no name of a file, a class or a setting.
 _JOINED: Final = re.compile(rb"^[A-Za-z0-9]+(?:[#!?*&+%~^][A-Za-z0-9]+)+$")
 
@@ -433,9 +433,9 @@ _SECRET_WORDS: Final = frozenset(
 )
 _SECRET_KEYS: Final = frozenset(
     words(
-        "access account activation admin api app application auth client consumer decryption deploy "
-        "encryption hmac ingest integration jwt licence license master personal private root secret "
-        "security service session shared signing ssh storage unseal user webhook write"
+        "access account activation admin api app application auth client consumer decryption "
+        "deploy encryption hmac ingest integration jwt licence license master personal private "
+        "root secret security service session shared signing ssh storage unseal user webhook write"
     )
 )
 _OTHER_KEYS: Final = frozenset(

@@ -44,9 +44,9 @@ NOTHING: Final = frozenset(
     for word in words(
         "null none nil true false undefined empty string str bytes int integer bool boolean "
         "any object optional required default password passwd pass secret token key value text "
-        "yes no on off unset not-set not_set unknown missing invalid valid error failed hidden prompt input "
-        "reset change forgot username user email test field file base64 plain hash hashed "
-        "encrypted name type size"
+        "yes no on off unset not-set not_set unknown missing invalid valid error failed hidden "
+        "prompt input reset change forgot username user email test field file base64 plain hash "
+        "hashed encrypted name type size"
     )
 )
 

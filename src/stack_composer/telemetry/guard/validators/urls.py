@@ -41,7 +41,8 @@ def url_secret(data: bytes, start: int, end: int) -> bool:
         return False
     found = _NAME.search(data[max(0, start - 56) : start])
     name = found[1].lower() if found else b""
-    if re.split(rb"[_.-]", name)[-1] in _PLAIN_NAMES and not _is_credential_name(name):
+    plain = re.split(rb"[_.-]", name)[-1] in _PLAIN_NAMES or name.endswith(b"client_id")
+    if plain and not _is_credential_name(name):
         return len(value) >= 8 and is_random(value, 3.0)
     return value.lower() not in NOTHING
 
@@ -64,14 +65,16 @@ def path_secret(data: bytes, start: int, end: int) -> bool:
 
 # Hosts of the service itself, or of a customer that its documentation made up.
 _OWN_LABELS: Final = frozenset(
-    b"contoso fabrikam www api app docs doc help support developer developers dev status community login accounts "
-    b"cdn static blog manage admin console portal learn marketplace s3 us-east-1".split()
+    b"contoso fabrikam www api app docs doc help support developer developers dev status "
+    b"community login accounts cdn static blog manage admin console portal learn marketplace "
+    b"s3 us-east-1".split()
 )
+_HOST_BYTES: Final = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
 
 
 def tenant(data: bytes, start: int, end: int) -> bool:
     """A customer's host at a service, not one of the service's own."""
-    if data[max(0, start - 1) : start].isalnum():
+    if start and data[start - 1] in _HOST_BYTES:
         return False  # The rest of a name that was refused.
     host = data[start:end].lower()
     return b"/" in host or host.split(b".", 1)[0] not in _OWN_LABELS
