@@ -125,6 +125,9 @@ def test_signs_of_code_belong_to_a_generated_password(form: str) -> None:
         f"CC_TEST_REPORTER_ID: {HEX}{HEX}",
         "activation key: QWXZT-BCDFG-HJKLM-NPQRS",
         f"okta_api_token = {'b' * 40}",
+        f"api_key: {'b' * 28}cccc",
+        f"aws_access_key_id = {MIXED}",
+        "community_string: hunter2x",
     ],
 )
 def test_prose_services_and_commands(text: str) -> None:
@@ -282,6 +285,11 @@ def test_the_words_before_are_total(data: bytes, start: int) -> None:
         ('password = "arn:aws:iam::aws:policy/ChangePassword"', []),
         ('f(user, password="", timeout="30")', []),
         ('password = env.PASSWORD || "not-set"', []),
+        ("INSERT INTO `users` (`id`, `password`, `flag`) VALUES (1)", []),
+        (
+            "define('AUTH_KEY',    'V9(>M%0Vl 2(#o0|2$cB+K|.G$hB~4`Ju');",
+            ["V9(>M%0Vl 2(#o0|2$cB+K|.G$hB~4`Ju"],
+        ),
         ("psexec -u alice -p bluewhale cmd", ["alice", "bluewhale"]),
         ("username 'alice'\n  password 'bluewhale'", ["alice", "bluewhale"]),
         ("machine h login alice password hunter2x", ["alice password hunter2x"]),

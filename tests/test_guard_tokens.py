@@ -43,7 +43,6 @@ def masked(text: str) -> str:
         ("duffel_test_ccccccccccccccccccccccccccccccccccccccccccc", "*"),
         ("at r8_b2«lower 40»Q", "at *"),
         ("sas=sp=r&st=2025-03-04T07:24:52Z&sr=c&sig=«alnum 43»%3D ok", "sas=* ok"),
-        ("site «b64 21»Q==:«alnum 32» ok", "site * ok"),
         ("NATS seed SUA7«upper 54»", "NATS seed *"),
         ("/cb?client_id=«alnum 32»&page=2", "/cb?client_id=*&page=2"),
     ],

@@ -20,7 +20,6 @@ from .shapes import (
     is_placeholder,
     is_random,
     is_reference,
-    is_run,
     is_sign_rich,
     words,
 )
@@ -54,8 +53,14 @@ def password(data: bytes, start: int, end: int) -> bool:
     if _is_description(words_before(data, start), _PASSWORD_STEMS):
         return False
     if _is_quoted(data, start):
-        return _is_quoted_password(data, start, value)
+        return not _COLUMNS.search(data[max(0, start - 8) : start]) and _is_quoted_password(
+            data, start, value
+        )
     return _is_bare_password(data, start, end)
+
+
+# In SQL what follows is a column's name, too: `password`, `flag`.
+_COLUMNS: Final = re.compile(rb"`[ ]?,[ ]{0,4}`$")
 
 
 def _is_quoted(data: bytes, start: int) -> bool:
@@ -250,8 +255,11 @@ _JOINED: Final = re.compile(rb"^[A-Za-z0-9]+(?:[#!?*&+%~^][A-Za-z0-9]+)+$")
 
 
 def _is_stand_in(value: bytes) -> bool:
-    """One letter, but no x, that fills the form of a key: it may be one as it is."""
-    return len(value) >= 24 and is_run(value) and value[-1:].isalpha() and value[-1:] not in b"xX"
+    """Two letters, none of them x, that fill the form of a key: they may be one as they are."""
+    if len(value) < 24 or len(set(value)) > 3:
+        return False
+    tail = value[-12:]
+    return tail.isalpha() and b"x" not in tail.lower()
 
 
 def compared(data: bytes, start: int, end: int) -> bool:
@@ -383,8 +391,9 @@ def _is_description(before: list[str], stems: tuple[str, ...]) -> bool:
             if stem in word:
                 rest = word[word.rfind(stem) + len(stem) :]
                 following = set(before[at + 1 :])
-                if word in SERVICES:
-                    following -= _OWNED  # "auth0 client id" is no id of an auth.
+                if word in SERVICES or before[at - 1 : at + 1] == ["access", "key"]:
+                    # "auth0 client id" is no id of an auth; that of an access key is half of it.
+                    following -= _OWNED
                 return rest in _DESCRIPTIONS or not _DESCRIPTIONS.isdisjoint(following)
     return False
 
