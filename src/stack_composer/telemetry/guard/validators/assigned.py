@@ -53,14 +53,13 @@ def password(data: bytes, start: int, end: int) -> bool:
     if _is_description(words_before(data, start), _PASSWORD_STEMS):
         return False
     if _is_quoted(data, start):
-        return not _COLUMNS.search(data[max(0, start - 8) : start]) and _is_quoted_password(
-            data, start, value
-        )
+        between = _BETWEEN.search(data[max(0, start - 8) : start + 1])
+        return between is None and _is_quoted_password(data, start, value)
     return _is_bare_password(data, start, end)
 
 
-# In SQL what follows is a column's name, too: `password`, `flag`.
-_COLUMNS: Final = re.compile(rb"`[ ]?,[ ]{0,4}`$")
+# No value but the next column (`password`, `flag`) or what follows an empty text.
+_BETWEEN: Final = re.compile(rb"`[ ]?,[ ]{0,4}`.$|[^\"]\"\"[,);]$|[^']''[,);]$")
 
 
 def _is_quoted(data: bytes, start: int) -> bool:
@@ -80,8 +79,10 @@ def _is_bare_password(data: bytes, start: int, end: int) -> bool:
     value = data[start:end]
     if data[max(0, start - 1) : start] == b">" and data[end : end + 2] == b"</":
         return not _is_label(value)
-    # Without quotes the next argument follows a comma: "connect(password, host=h)".
-    if is_reference(value) or data[max(0, start - 8) : start].rstrip().endswith(b","):
+    # Without quotes the next argument follows a comma: "connect(password, host=h)", and
+    # what follows "or" is another noun.
+    before = data[max(0, start - 8) : start].rstrip()
+    if is_reference(value) or before.endswith((b",", b" or")):
         return False
     return not _is_word(value) or _is_setting(data, start, end)
 
@@ -117,13 +118,13 @@ _LOOKUP: Final = re.compile(
 )
 _LABEL: Final = re.compile(
     rb"(?i)^(?:[a-z]+[_.-])*(?:[a-z]{0,3}|[a-z]+[_.-])(?:password|passwd|token|secret|key)s?"
-    rb"(?:[_.-][a-z]+)*$|^[/.~,]|^#[a-z-]*pass|^arn:|://"
+    rb"(?:[_.-][a-z]+)*$|^[/.~]|^#[a-z-]*pass|^arn:|://"
 )
 
 
 def _is_label(value: bytes) -> bool:
-    """A quoted text that names a field, a path or an address, or what stands between two."""
-    return bool(_LABEL.search(value)) and (not has_digit(value) or value[:1] == b",")
+    """A quoted text that names a field, a path or an address rather than a password."""
+    return bool(_LABEL.search(value)) and not has_digit(value)
 
 
 _WORD: Final = re.compile(rb"^[A-Za-z_][A-Za-z_.:/-]*$|^[0-9.]+$|^[A-Z_]+$|^/|://")
@@ -220,6 +221,8 @@ def secret(data: bytes, start: int, end: int) -> bool:
     """What is assigned to a token or key, if it looks made by a machine."""
     value = data[start : min(end, start + _VALUE_BYTES_MAX)].rstrip(b".:!?-_")
     quoted = _is_quoted(data, start)
+    if not quoted and data[max(0, start - 8) : start].rstrip().endswith(b" or"):
+        return False
     before = words_before(data, start)
     phrase = quoted and _is_quoted_secret(data, start, value)
     if len(value) < 8 or (not phrase and _is_plain(value, quoted=quoted)):

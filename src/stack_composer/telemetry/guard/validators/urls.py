@@ -67,7 +67,7 @@ def path_secret(data: bytes, start: int, end: int) -> bool:
 _OWN_LABELS: Final = frozenset(
     b"contoso fabrikam www api app docs doc help support developer developers dev status "
     b"community login accounts cdn static blog manage admin console portal learn marketplace "
-    b"s3 us-east-1".split()
+    b"registry s3 us-east-1".split()
 )
 _HOST_BYTES: Final = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
 
