@@ -36,6 +36,15 @@ def masked(text: str) -> str:
         ("https://outlook.office.com/webhook/«hex 36»/IncomingWebhook/«hex 32»",
          "https://outlook.office.com/webhook/*"),
         ("username bob password 7 0822455D0A16", "username bob password 7 *"),
+        ("PAT: MTIzNDU2Nzg5MDEyOg«alnum 26», ok", "PAT: *, ok"),
+        ("<id>{«lower 12»}</id><secret>{AQAAABAAA «alnum 20»}</secret>",
+         "<id>{*}</id><secret>{*}</secret>"),
+        ("Client(LTAI«alnum 12», «alnum 30»)", "Client(*, *)"),
+        ("duffel_test_ccccccccccccccccccccccccccccccccccccccccccc", "*"),
+        ("at r8_b2«lower 40»Q", "at *"),
+        ("sas=sp=r&st=2025-03-04T07:24:52Z&sr=c&sig=«alnum 43»%3D ok", "sas=* ok"),
+        ("NATS seed SUA7«upper 54»", "NATS seed *"),
+        ("/cb?client_id=«alnum 32»&page=2", "/cb?client_id=*&page=2"),
     ],
 )  # fmt: skip
 def test_the_form_is_enough(text: str, left: str) -> None:
@@ -72,9 +81,45 @@ def test_the_place_is_enough_and_its_surroundings_stay(text: str, left: str) -> 
         "com.example.google.a_rather_long_class_name_of_ours",
         "Authorization: Bearer token_is_missing",
         "kind: ConfigMap\ndata:\n  mode: fast\n",
+        "hf_servingcellpriorityparametersdescription",
+        "/cb?client_id=dashboard&page=2",
     ],
 )
 def test_names_and_words_are_no_tokens(text: str) -> None:
+    assert masked(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("POST https://blue-whale.eu.auth0.com/oauth/token", "POST https://*/oauth/token"),
+        ("blue-whale.my.salesforce.com:443 refused", "*:443 refused"),
+        ("blue.whale.jfrog.io. It is down", "*. It is down"),
+        ("https://blue-whale.s3-eu-west-1.amazonaws.com/a/b.json", "https://*/a/b.json"),
+        ("https://storage.googleapis.com/blue-whale/a", "https://*/a"),
+        (
+            "git@ssh https://dev.azure.com/bluewhale/_git/x",
+            "git@ssh https://dev.azure.com/*/_git/x",
+        ),
+    ],
+)
+def test_the_host_of_a_customer_names_the_customer(text: str, left: str) -> None:
+    assert masked(text) == left
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "GET https://www.okta.com/pricing",
+        "https://support.atlassian.net and login.auth0.com",
+        "https://s3.eu-west-1.amazonaws.com/",
+        "https://monitoring.eu-west-1.amazonaws.com/x",
+        "https://pubsub.googleapis.com/google.pubsub.v1.Publisher/Publish",
+        "io.opentelemetry.contrib.mongodb",
+        "notjfrog.io and jfrog.iot",
+    ],
+)
+def test_a_service_s_own_hosts_stay(text: str) -> None:
     assert masked(text) == text
 
 
@@ -100,6 +145,8 @@ def test_a_github_token_is_known_by_its_check_digits() -> None:
         (b"abc_xxxxxxxxxxxxxxxxxxxxxx1x", False),
         (b"abc_your1key2goes3here", False),
         (b"abc_1234567890abcdef", True),
+        (b"abc_bbbbbbbbbbbbbbbbbbbb", True),
+        (b"abc_--------------------", False),
     ],
 )
 def test_a_token_is_no_words_and_no_filler(value: bytes, *, found: bool) -> None:

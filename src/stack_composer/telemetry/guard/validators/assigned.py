@@ -53,8 +53,13 @@ def password(data: bytes, start: int, end: int) -> bool:
     if _is_description(words_before(data, start), _PASSWORD_STEMS):
         return False
     if _is_quoted(data, start):
-        return _is_quoted_password(data, start, value)
+        between = _BETWEEN.search(data[max(0, start - 8) : start + 1])
+        return between is None and _is_quoted_password(data, start, value)
     return _is_bare_password(data, start, end)
+
+
+# No value but the next column (`password`, `flag`) or what follows an empty text.
+_BETWEEN: Final = re.compile(rb"`[ ]?,[ ]{0,4}`.$|[^\"]\"\"[,);]$|[^']''[,);]$")
 
 
 def _is_quoted(data: bytes, start: int) -> bool:
@@ -74,8 +79,10 @@ def _is_bare_password(data: bytes, start: int, end: int) -> bool:
     value = data[start:end]
     if data[max(0, start - 1) : start] == b">" and data[end : end + 2] == b"</":
         return not _is_label(value)
-    # Without quotes the next argument follows a comma: "connect(password, host=h)".
-    if is_reference(value) or data[max(0, start - 8) : start].rstrip().endswith(b","):
+    # Without quotes the next argument follows a comma: "connect(password, host=h)", and
+    # what follows "or" is another noun.
+    before = data[max(0, start - 8) : start].rstrip()
+    if is_reference(value) or before.endswith((b",", b" or")):
         return False
     return not _is_word(value) or _is_setting(data, start, end)
 
@@ -111,7 +118,7 @@ _LOOKUP: Final = re.compile(
 )
 _LABEL: Final = re.compile(
     rb"(?i)^(?:[a-z]+[_.-])*(?:[a-z]{0,3}|[a-z]+[_.-])(?:password|passwd|token|secret|key)s?"
-    rb"(?:[_.-][a-z]+)*$|^[/.~]|://"
+    rb"(?:[_.-][a-z]+)*$|^[/.~]|^#[a-z-]*pass|^arn:|://"
 )
 
 
@@ -214,18 +221,48 @@ def secret(data: bytes, start: int, end: int) -> bool:
     """What is assigned to a token or key, if it looks made by a machine."""
     value = data[start : min(end, start + _VALUE_BYTES_MAX)].rstrip(b".:!?-_")
     quoted = _is_quoted(data, start)
-    phrase = quoted and (_is_phrase(value) or is_sign_rich(value) or _is_mostly_signs(value))
-    if len(value) < 8 or (not phrase and _is_plain(value, quoted=quoted)):
+    if not quoted and data[max(0, start - 8) : start].rstrip().endswith(b" or"):
         return False
     before = words_before(data, start)
+    phrase = quoted and _is_quoted_secret(data, start, value)
+    if len(value) < 8 or (not phrase and _is_plain(value, quoted=quoted)):
+        return False
     if _is_description(before, _SECRET_STEMS):
         return False
     strength = _strength(before)
+    strong = strength == _STRONG or (strength == _WEAK and _near_service(before))
     if phrase:
-        return strength == _STRONG
-    if strength == _STRONG or (strength == _WEAK and _near_service(before)):
-        return is_made(value, 8) or is_random(value, 3.0)
-    return strength == _WEAK and is_made(value, 8) and is_random(value, 3.0)
+        return strong
+    if strong:
+        return is_made(value, 8) or is_random(value, 3.0) or _is_stand_in(value)
+    # An API has answers, versions and hosts, too.
+    weak = strength == _WEAK and before[-1:] != ["api"]
+    return weak and is_made(value, 8) and is_random(value, 3.0)
+
+
+def _is_quoted_secret(data: bytes, start: int, value: bytes) -> bool:
+    """A text that is none of code, because of its signs or because it is called a secret."""
+    if _is_phrase(value) or is_sign_rich(value) or _is_mostly_signs(value):
+        return True
+    name = _SECRET.search(data[max(0, start - _BEFORE_BYTES_MAX) : start])
+    if name is None:
+        return False
+    return (_PAIR if name[1] else _JOINED).match(value) is not None
+
+
+_SECRET: Final = re.compile(rb"(?i)secret[\"'`]?[ \t]{0,3}(?:([!=]==?)|[:=])[ \t]{0,3}[\"'`]$")
+# What nothing but a secret is compared with.
+_PAIR: Final = re.compile(rb"^[a-z]+-[a-z]+$")
+# Two words or more with a sign between that joins no name of a file, a class or a setting.
+_JOINED: Final = re.compile(rb"^[A-Za-z0-9]+(?:[#!?*&+%~^][A-Za-z0-9]+)+$")
+
+
+def _is_stand_in(value: bytes) -> bool:
+    """Two letters, none of them x, that fill the form of a key: they may be one as they are."""
+    if len(value) < 24 or len(set(value)) > 3:
+        return False
+    tail = value[-12:]
+    return tail.isalpha() and b"x" not in tail.lower()
 
 
 def compared(data: bytes, start: int, end: int) -> bool:
@@ -272,14 +309,41 @@ def secret_nearby(data: bytes, start: int, end: int) -> bool:
 
 
 def service_key(data: bytes, start: int, end: int) -> bool:
-    """A long value right after the name of a service, with no other word between."""
-    before = words_before(data, start)[-_NAME_WORDS_MAX:]
-    if not before or before[-1] in _DESCRIPTIONS or not is_service(before, _TELLING):
-        return False
+    """A long value right after the name of a service, or after the word for an id of it."""
+    before = words_before(data, start)
+    owned = before[:]
+    while owned and owned[-1] in _OWNED:
+        owned.pop()
+    named = before[len(owned) :]
+    owned = owned[-_NAME_WORDS_MAX:]
     value = data[start:end]
-    if end - start < 20 and not is_random(value, 3.0):
+    if not owned or owned[-1] in _DESCRIPTIONS:
+        return False
+    if named and named[-1].endswith("id"):
+        anybodys = named == ["id"] and not value.strip(_ID_BYTES)
+        return not anybodys and _is_account(value) and is_service(owned, _OWNERS)
+    if len(value) < 12 or not is_service(owned, _TELLING):
+        return False
+    if len(value) < 20 and not is_random(value, 3.0):
         return False
     return is_made(value, min(16, end - start)) and not _is_plain(value)
+
+
+_OWNED: Final = frozenset(
+    words(
+        "access accessid account api app appid application client clientid env id org product "
+        "project user"
+    )
+)
+_OWNERS: Final = SERVICES | {"fb"}
+_ID_BYTES: Final = b"0123456789abcdefABCDEF-"  # Of what a service did: a request, an event.
+
+
+def _is_account(value: bytes) -> bool:
+    """An id that a machine made for a customer; a short number may be anybody's."""
+    if value.isdigit():
+        return 15 <= len(value) <= 20
+    return is_made(value, min(10, len(value))) and has_digit(value) and not _is_plain(value)
 
 
 def _is_plain(value: bytes, *, quoted: bool = False) -> bool:
@@ -287,7 +351,7 @@ def _is_plain(value: bytes, *, quoted: bool = False) -> bool:
     if value.isalpha() and not is_made(value, 8):
         return True
     if is_placeholder(value):
-        return True
+        return not (_is_stand_in(value) or _holds_more(value))
     # Quoted, signs of code belong to the value; and three names with dots between may
     # be a token of three parts.
     if not is_reference(value):
@@ -295,6 +359,13 @@ def _is_plain(value: bytes, *, quoted: bool = False) -> bool:
     return not is_made(value, 16) if quoted or _DOTTED.match(value) else True
 
 
+def _holds_more(value: bytes) -> bool:
+    """Whether a machine made what is left of a long value without its word for a placeholder."""
+    rest = _STANDING.sub(b" ", value)
+    return len(value) >= 40 and rest != value and not is_placeholder(rest) and is_made(rest, 30)
+
+
+_STANDING: Final = re.compile(rb"(?i)example|sample|dummy|0{12,}|1{12,}")
 _DOTTED: Final = re.compile(rb"^\$?[A-Za-z0-9_.-]+$")
 _PASSWORD_STEMS: Final = words(
     "password passwd passphrase passcode passwort pass pswd pwd pw kennwort contrasena senha"
@@ -322,7 +393,11 @@ def _is_description(before: list[str], stems: tuple[str, ...]) -> bool:
         for stem in stems:
             if stem in word:
                 rest = word[word.rfind(stem) + len(stem) :]
-                return rest in _DESCRIPTIONS or not _DESCRIPTIONS.isdisjoint(before[at + 1 :])
+                following = set(before[at + 1 :])
+                if word in SERVICES or before[at - 1 : at + 1] == ["access", "key"]:
+                    # "auth0 client id" is no id of an auth; that of an access key is half of it.
+                    following -= _OWNED
+                return rest in _DESCRIPTIONS or not _DESCRIPTIONS.isdisjoint(following)
     return False
 
 
@@ -331,7 +406,13 @@ _TELLING: Final = SERVICES - COMMON
 
 def _near_service(before: list[str]) -> bool:
     """The name of a service among the words before; in their last ones if it is common."""
-    return is_service(before, _TELLING) or is_service(before[-_NAME_WORDS_MAX - 1 :], COMMON)
+    if is_service(before, _TELLING) or is_service(before[-_NAME_WORDS_MAX - 1 :], COMMON):
+        return True
+    # In capitals no letter shows where a word ends: GITHUBKEY.
+    return _KEY_AT_END.sub("", before[-1] if before else "") in SERVICES
+
+
+_KEY_AT_END: Final = re.compile(r"(?:api)?(?:key|token|secret|auth|id)s?$")
 
 
 _FILE: Final = re.compile(
@@ -364,9 +445,9 @@ _SECRET_WORDS: Final = frozenset(
 )
 _SECRET_KEYS: Final = frozenset(
     words(
-        "access account admin api app application auth client consumer decryption deploy "
-        "encryption hmac ingest integration jwt license master personal private root secret "
-        "security service session shared signing ssh storage unseal user webhook write"
+        "access account activation admin api app application auth client consumer decryption "
+        "deploy encryption hmac ingest integration jwt licence license master personal private "
+        "root secret security service session shared signing ssh storage unseal user webhook write"
     )
 )
 _OTHER_KEYS: Final = frozenset(

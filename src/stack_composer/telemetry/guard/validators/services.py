@@ -46,14 +46,14 @@ SERVICES: Final = frozenset(
     datadog datagov debounce deepai deepgram deepinfra deepseek deezer defectdojo
     definednetworking delighted demio deno dependencytrack deputy detectify detectlanguage dfuse
     dialpad diffbot diggernaut digitalocean discogs discord discordbot disqus ditto dnscheck
-    dnsimple dockerhub docparser documo docusign doordash doppler dotdigital dovico drift drona
-    dronahq drone droneci dropbox dropboxsign duffel duo duply dwolla dynalist dynatrace
-    dyspatch eagleeye eagleeyenetworks easyinsight easypost ebay edamam edenai eightbyeight
-    eightxeight elastic elasticemail elasticsearch elevenlabs enablex endorlabs enigma envoy
-    equinix eraser etherscan ethplorer etsy eventbrite everhour evernote exa exchangerate
-    exchangerateapi exchangerates exchangeratesapi exoscale exportsdk extractorapi facebook
-    faceplusplus fastforex fastly fedex feedier fetchrss fibery figma fileio filestack finage
-    financialmodelingprep findl finicity finnhub firebase firecrawl fireworks fireworksai
+    dnsimple dockerhub docparser docsearch documo docusign doordash doppler dotdigital dovico
+    drift drona dronahq drone droneci dropbox dropboxsign duffel duo duply dwolla dynalist
+    dynatrace dyspatch eagleeye eagleeyenetworks easyinsight easypost ebay edamam edenai
+    eightbyeight eightxeight elastic elasticemail elasticsearch elevenlabs enablex endorlabs
+    enigma envoy equinix eraser etherscan ethplorer etsy eventbrite everhour evernote exa
+    exchangerate exchangerateapi exchangerates exchangeratesapi exoscale exportsdk extractorapi
+    facebook faceplusplus fastforex fastly fedex feedier fetchrss fibery figma fileio filestack
+    finage financialmodelingprep findl finicity finnhub firebase firecrawl fireworks fireworksai
     fivetran fixer fixerio flagsmith flatio fleetbase flexport flickr flightapi flightlabs
     flightstats float flowflu flutterwave flyio fmfw formbucket formcraft formio formsite
     foursquare frame frameio freemius freshbooks freshdesk freshsales freshworks front fulcrum
@@ -72,12 +72,12 @@ SERVICES: Final = frozenset(
     ipinfodb ipquality ipstack iterable jenkins jfrog jina jira jotform jumpcloud jupiterone
     juro kaggle kanban kanbantool karma karmacrm kayako keenio keeper keycdn keycloak kickbox
     klarna klaviyo klipfol klipfolio knapsackpro kontent kraken kucoin kylas lacework langchain
-    langfuse langsmith languagelayer larksuite lastfm lastpass launchdarkly leadfeeder lemlist
-    lemonsqueezy lendflow lessannoyingcrm lever lexigram librato lightstep linear linearapi
-    linemessaging linenotify linkedin linkpreview linode liveagent livestorm loadmill lob
-    locationiq logdna loggly loginradius logrocket logzio lokalise looker loyverse lunchmoney
-    luno lusha lyft m3o madkudu magento magicbell magnetic mailboxlayer mailchimp mailcow
-    mailerlite maileroo mailersend mailgun mailjet mailjetsms mailmodo mailsac mailslurp
+    langfuse langsmith languagelayer lark larksuite lastfm lastpass launchdarkly leadfeeder
+    lemlist lemonsqueezy lendflow lessannoyingcrm lever lexigram librato lightstep linear
+    linearapi linemessaging linenotify linkedin linkpreview linode liveagent livestorm loadmill
+    lob locationiq logdna loggly loginradius logrocket logzio lokalise looker loyverse
+    lunchmoney luno lusha lyft m3o madkudu magento magicbell magnetic mailboxlayer mailchimp
+    mailcow mailerlite maileroo mailersend mailgun mailjet mailjetsms mailmodo mailsac mailslurp
     mailtrap mandrill manifest mapbox mapquest maptiler marketo marketstack mattermost mavenlink
     maxmind meaningcloud mediastack meistertask meraki mercadopago mesibo messagebird metaapi
     metabase metrilo mezmo microsoftteams milvus mindmeister miro mistral mistralai mite mixmax
@@ -97,44 +97,45 @@ SERVICES: Final = frozenset(
     poloniex polygon polygonscan portainer positionstack postageapp postal postbacks posthog
     postman postmark powerbi powrbot prefect prismic privateai prodpad prospectcrm protocolsio
     proxycrawl proxyscrape pscale pubnub pulumi purestake pushbullet pusher pusherchannel
-    pushover pyowm pypi qase qdrant qualaroo qualys quandl qubole quickbooks quicknode rabbitmq
-    rackspace railwayapp ramp rapid7 rapidapi raven rawg raygun razorpay reachmail readme
-    reallysimplesystems rebrandly recaptcha redash reddit refiner render rendercom rentman
-    repairshopr replicate replyio requestfinance resend restpack rev revampcrm ringcentral
-    ritekit roaring rocketreach rockset rollbar rootly route4me rownd rubygems rudderstack
-    runpod runrunit runscope saladcloud salesblink salescookie salesflare salesforce salesmate
-    sanity sapling satismeter saucelabs scaleway scalingo scalr scoutapm scrapeowl scraperapi
-    scraperbox scrapestack scrapfly scrapingant scrapingbee screenshotapi screenshotlayer
-    screenshotone scrutinizerci securitytrails segment selectpdf semaphore sendbird sendgrid
-    sendinblue sentinelone sentry serpapi serper serphouse serpstack settlemint sheety
-    sherpadesk shipday shippo shipstation shodan shopify shortcut shotstack shutterstock sidekiq
-    signable signalfx signalwire signaturit signoz signupgenius sigopt simfin simplelogin
-    simplesat simplynoted simvoly sinch sirv siteleaf skrapp skrappio skybiometry slack
-    smartsheets smartystreets smooch smtp2go snapchat snipcart snowflake snyk socketlabs
-    softlayer solarwindsobservability sonar sonarcloud sonarqube sonatype soundcloud sourcegraph
-    sourcegraphcody sparkpost speechtextai spinnaker splunk splunkobservability spoonacular
-    sportsmonk spotify square squareapp squarespace squareup sslmate stability stabilityai
-    stackhawk statsig statuscake statuspage statuspal stitchdata stockdata storecove stormboard
-    stormglass storyblok storychief strapi strava streak stream stripe stripo stytch sugester
-    sumologic supabase supernotes surveyanyplace surveybot surveymonkey surveysparrow survicate
-    swell swiftype tableau tailscale tallyfy tatum tavily taxjar teamcity teamgate teams
-    teamwork teamworkcrm teamworkdesk teamworkspaces technicalanalysisapi tefter telegram
-    telegrambot teletype telnyx tenable tenor terraform testingbot textmagic theoddsapi
-    thingsboard thinkific thousandeyes thunderforest ticketmaster tickettailor tiingo tiktok
-    timecamp timescale timezoneapi tines tly tmdb tmetric todoist together togetherai toggl
-    toggltrack tokeet tomtom tradier transferwise travelpayouts travis travisci trello truenas
-    tumblr turnstile twelvedata twilio twist twitch twitter twitterads tyntec typeform typetalk
-    uber ubidots uclassify unifyid unleash unplugg unsplash upcdatabase upcloud uplead
-    uploadcare upstash uptimerobot upwave urlbox urlscan userflow userstack usps vagrant
-    vatlayer vault vbout veracode vercel verimail veriphone versioneye vertexai viber victorops
-    viewneo vimeo virustotal visualcrossing voiceflow voicegain vonage voodoosms vouchery
-    voyageai vpnapi vultr vyte walkscore wandb wasabi weatherapi weatherbit weatherstack
-    weaviate web3storage webex webexbot webflow webscraper webscraping websitepulse wechat
-    weightsandbiases wepay whatsapp whoxy wise wistia wit wiz woocommerce wordpress workday
-    workos worksnaps workstack worldcoinindex worldweather wrike xai xero yandex yelp
-    youneedabudget yousign youtrack youtube zapier zendesk zendeskapi zenkit zenkitapi zenrows
-    zenscrape zenserp zeplin zeptomail zerobounce zerotier zilliz zipapi zipbooks zipcodeapi
-    zipcodebase zoho zohocrm zonkafeedback zoom zoominfo zulip zulipchat zyte
+    pushover pyowm pypi pyxis qase qdrant qualaroo qualys quandl qubole quickbooks quicknode
+    rabbitmq rackspace railway railwayapp ramp rapid7 rapidapi raven rawg raygun razorpay
+    reachmail readme reallysimplesystems rebrandly recaptcha redash reddit redhat refiner render
+    rendercom rentman repairshopr replicate replyio requestfinance resend restpack rev revampcrm
+    ringcentral ritekit roaring rocketreach rockset rollbar rootly route4me rownd rubygems
+    rudderstack runpod runrunit runscope saladcloud salesblink salescookie salesflare salesforce
+    salesmate sanity sapling satismeter saucelabs scaleway scalingo scalr scoutapm scrapeowl
+    scraperapi scraperbox scrapestack scrapfly scrapingant scrapingbee screenshotapi
+    screenshotlayer screenshotone scrutinizerci securitytrails segment selectpdf semaphore
+    sendbird sendgrid sendinblue sentinelone sentry serpapi serper serphouse serpstack
+    settlemint sheety sherpadesk shipday shippo shipstation shodan shopify shortcut shotstack
+    shutterstock sidekiq signable signalfx signalwire signaturit signoz signupgenius sigopt
+    simfin simplelogin simplesat simplynoted simvoly sinch sirv siteleaf skrapp skrappio
+    skybiometry slack smartsheet smartsheets smartystreets smooch smtp2go snapchat snipcart
+    snowflake snyk socketlabs softlayer solarwindsobservability sonar sonarcloud sonarqube
+    sonatype soundcloud sourcegraph sourcegraphcody sparkpost spectral spectralops speechtextai
+    spinnaker splunk splunkobservability spoonacular sportsmonk spotify square squareapp
+    squarespace squareup sslmate stability stabilityai stackhawk statsig statuscake statuspage
+    statuspal stitchdata stockdata storecove stormboard stormglass storyblok storychief strapi
+    strava streak stream stripe stripo stytch sugester sumo sumologic supabase supernotes
+    surveyanyplace surveybot surveymonkey surveysparrow survicate swell swiftype tableau
+    tailscale tallyfy tatum tavily taxjar teamcity teamgate teams teamwork teamworkcrm
+    teamworkdesk teamworkspaces technicalanalysisapi tefter telegram telegrambot teletype telnyx
+    tenable tenor terraform testingbot textmagic theoddsapi thingsboard thinkific thousandeyes
+    thunderforest ticketmaster tickettailor tiingo tiktok timecamp timescale timezoneapi tines
+    tly tmdb tmetric todoist together togetherai toggl toggltrack tokeet tomtom tradier
+    transferwise travelpayouts travis travisci trello truenas tumblr turnstile twelvedata twilio
+    twist twitch twitter twitterads tyntec typeform typetalk uber ubidots uclassify unifyid
+    unleash unplugg unsplash upcdatabase upcloud uplead uploadcare upstash uptimerobot upwave
+    urlbox urlscan userflow userstack usps vagrant vatlayer vault vbout veracode vercel verimail
+    veriphone versioneye vertexai viber victorops viewneo vimeo virustotal visualcrossing
+    voiceflow voicegain vonage voodoosms vouchery voyageai vpnapi vultr vyte walkscore wandb
+    wasabi weatherapi weatherbit weatherstack weaviate web3storage webex webexbot webflow
+    webscraper webscraping websitepulse wechat weightsandbiases wepay whatsapp whoxy wise wistia
+    wit wiz woocommerce wordpress workday workos worksnaps workstack worldcoinindex worldweather
+    wrike xai xero yandex yelp youneedabudget yousign youtrack youtube zapier zendesk zendeskapi
+    zenkit zenkitapi zenrows zenscrape zenserp zeplin zeptomail zerobounce zerotier zilliz
+    zipapi zipbooks zipcodeapi zipcodebase zoho zohocrm zonkafeedback zoom zoominfo zulip
+    zulipchat zyte
     """)
 )
 
@@ -151,16 +152,16 @@ COMMON: Final = frozenset(
     flightapi float frame front fulcrum gcp gemini geocode ghost gitea gitee github gitlab gogs
     google grafana groq guru harness harvest hashicorp heap hereapi heroku hive holiday holistic
     huggingface humanity hunter impala influx influxdb instagram ionic jenkins jfrog jira juro
-    kaggle kanban karma keeper keycloak langchain langfuse langsmith lever linear linkedin
+    kaggle kanban karma keeper keycloak langchain langfuse langsmith lark lever linear linkedin
     linode liveagent looker magnetic manifest meraki metabase milvus mistral mite monday mux
     neon netlify nexus nightfall nimble nomad notion npm nuget nvidia openai opensea openshift
     pastebin percy phrase pinecone pinterest pipedream planyo polygon portainer postal postman
-    prefect pulumi pypi qdrant rabbitmq ramp rapid7 raven readme redash reddit render replicate
-    rev roaring rootly rubygems salesforce sanity scaleway segment semaphore sentry shopify
-    signable slack snowflake sonar sonarqube spinnaker splunk spotify square stability strava
-    streak stream stripe stripo sugester swell tableau teamcity teams telegram tenor terraform
-    timescale together travis travisci twist twitch twitter ubidots unleash unplugg userflow
-    vagrant vault vercel viber walkscore weatherbit weaviate whatsapp wise wit wiz workday
-    youtube zoom
+    prefect pulumi pypi qdrant rabbitmq railway ramp rapid7 raven readme redash reddit redhat
+    render replicate rev roaring rootly rubygems salesforce sanity scaleway segment semaphore
+    sentry shopify signable slack snowflake sonar sonarqube spectral spinnaker splunk spotify
+    square stability strava streak stream stripe stripo sugester swell tableau teamcity teams
+    telegram tenor terraform timescale together travis travisci twist twitch twitter ubidots
+    unleash unplugg userflow vagrant vault vercel viber walkscore weatherbit weaviate whatsapp
+    wise wit wiz workday youtube zoom
     """)
 )

@@ -44,9 +44,9 @@ NOTHING: Final = frozenset(
     for word in words(
         "null none nil true false undefined empty string str bytes int integer bool boolean "
         "any object optional required default password passwd pass secret token key value text "
-        "yes no on off unset unknown missing invalid valid error failed hidden prompt input "
-        "reset change forgot username user email test field file base64 plain hash hashed "
-        "encrypted name type size"
+        "yes no on off unset not-set not_set unknown missing invalid valid error failed hidden "
+        "prompt input reset change forgot username user email test field file base64 plain hash "
+        "hashed encrypted name type size"
     )
 )
 
@@ -175,13 +175,28 @@ def is_made(value: bytes, chars_min: int) -> bool:
     "abcdef" counts too, so this is for values that a word for credentials stands by.
     """
     plain = value[:_JUDGED_BYTES_MAX].decode("latin-1")
-    if "-" in plain and _GROUPS.match(plain) and len(plain.translate(_DIGITS_ONLY)) >= 8:
+    if "-" in plain and _is_grouped(plain):
         return len(plain) >= chars_min
     made = 0
     for piece in _PIECE.findall(plain):
         if _is_made_piece(piece):
             made += len(piece)
     return made >= chars_min and 2 * made >= len(plain)
+
+
+def _is_grouped(plain: str) -> bool:
+    """A UUID or a licence, with digits in it or in groups of five as licences have."""
+    if _LICENCE.match(plain):
+        return True
+    return _GROUPS.match(plain) is not None and len(plain.translate(_DIGITS_ONLY)) >= 8
+
+
+_LICENCE: Final = re.compile(r"^[0-9A-Z]{5}(?:-[0-9A-Z]{5}){3,5}$")
+
+
+def is_run(value: bytes) -> bool:
+    """Whether it ends in a letter or digit twelve times: made, be it to fill a form."""
+    return value[-12:].isalnum() and len(set(value[-12:])) == 1
 
 
 def is_sign_rich(value: bytes) -> bool:

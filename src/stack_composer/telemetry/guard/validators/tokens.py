@@ -9,8 +9,10 @@ from .shapes import (
     entropy,
     has_digit,
     has_letter,
+    is_made,
     is_random,
     is_reference,
+    is_run,
     words,
 )
 
@@ -28,14 +30,17 @@ _CAPITAL: Final = re.compile(rb"[a-z][A-Z]")
 def _is_filler(value: bytes) -> bool:
     """Whether it plainly stands for a token. An example of one is none: it does no harm."""
     lowered = value.decode("latin-1").lower()
-    return len(set(value[-12:])) < 4 or any(filler in lowered for filler in _FILLERS)
+    if any(filler in lowered for filler in _FILLERS):
+        return True
+    return len(set(value[-12:])) < 4 and not is_run(value)
 
 
 def token(data: bytes, start: int, end: int) -> bool:
     """What follows a telling prefix, unless it is made of words or a filler."""
     value = data[start:end]
     tail = value[4:]
-    return (has_digit(tail) or _is_scattered(tail)) and not _is_filler(value)
+    telling = has_digit(tail) or _is_scattered(tail) or is_run(tail) or is_made(tail, 16)
+    return telling and not _is_filler(value)
 
 
 def _is_scattered(value: bytes) -> bool:
@@ -49,6 +54,7 @@ def made(data: bytes, start: int, end: int) -> bool:
     tail = value[4:]
     digits = len(tail) - len(tail.translate(None, b"0123456789"))
     mixed = digits >= 4 or is_random(tail, 3.0) or (len(tail) >= 32 and _is_scattered(tail))
+    mixed = mixed or (digits > 0 and is_made(tail, 20))
     return mixed and has_letter(tail) and not _is_filler(value)
 
 
@@ -119,6 +125,8 @@ def random_base64(data: bytes, start: int, end: int) -> bool:
 def okta(data: bytes, start: int, end: int) -> bool:
     """Forty characters of base64url, capitals and small letters, after two zeros."""
     value = data[start:end]
+    if is_run(value):
+        return has_letter(value)
     return value.lower() != value != value.upper() and made(data, start, end)
 
 

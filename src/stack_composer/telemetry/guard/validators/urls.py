@@ -18,8 +18,11 @@ def url_credentials(data: bytes, start: int, end: int) -> bool:
 
 
 def url_user(data: bytes, start: int, end: int) -> bool:
-    """A user's name, not the one that everybody uses."""
-    return data[start:end].lower() not in (b"git", b"hg", b"svn", b"anonymous")
+    """A user's name, not the one that everybody uses, no code and no placeholder."""
+    value = data[start:end].lower()
+    if value[:1] in (b"(", b"[") or not value.strip(b"x"):
+        return False
+    return value not in (b"git", b"hg", b"svn", b"anonymous")
 
 
 # A credential by any of these names, or an ordinary word of a query.
@@ -38,7 +41,8 @@ def url_secret(data: bytes, start: int, end: int) -> bool:
         return False
     found = _NAME.search(data[max(0, start - 56) : start])
     name = found[1].lower() if found else b""
-    if re.split(rb"[_.-]", name)[-1] in _PLAIN_NAMES and not _is_credential_name(name):
+    plain = re.split(rb"[_.-]", name)[-1] in _PLAIN_NAMES or name.endswith(b"client_id")
+    if plain and not _is_credential_name(name):
         return len(value) >= 8 and is_random(value, 3.0)
     return value.lower() not in NOTHING
 
@@ -57,3 +61,20 @@ def path_secret(data: bytes, start: int, end: int) -> bool:
     """A part of a path that chance has made, not the name of a page."""
     value = data[start:end].rstrip(b".")
     return has_digit(value) and is_random(value, 3.0) and not is_placeholder(value)
+
+
+# Hosts of the service itself, or of a customer that its documentation made up.
+_OWN_LABELS: Final = frozenset(
+    b"contoso fabrikam www api app docs doc help support developer developers dev status "
+    b"community login accounts cdn static blog manage admin console portal learn marketplace "
+    b"registry s3 us-east-1".split()
+)
+_HOST_BYTES: Final = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
+
+
+def tenant(data: bytes, start: int, end: int) -> bool:
+    """A customer's host at a service, not one of the service's own."""
+    if start and data[start - 1] in _HOST_BYTES:
+        return False  # The rest of a name that was refused.
+    host = data[start:end].lower()
+    return b"/" in host or host.split(b".", 1)[0] not in _OWN_LABELS
