@@ -605,7 +605,7 @@ def test_headers_are_pairs_whose_names_are_no_texts() -> None:
     assert guard.value("h", [("x-api-key", "w")]) == [["x-api-key", marker]]
     others: list[Any] = [["a" * 101, "w"], 7, [7, 8], ["x-api-key"]]
     for other in others:
-        assert guard.value("h", [["x-api-key", "w"], other]) == [["x-api-key", "w"], other]
+        assert guard.value("h", [["x-api-key", "w"], other]) == [["x-api-key", marker], other]
     assert guard.value("h", []) == []
     assert guard.value("h", [[MAIL, {"x": MAIL}]]) == [
         ["[redacted:email]", {"x": "[redacted:email]"}]

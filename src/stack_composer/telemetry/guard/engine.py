@@ -317,9 +317,12 @@ class Guard:
             rule = verdict.rule
             if rule is not None and rule.action == "arguments":
                 value = self._arguments(value)
-            if rule is None and _are_pairs(value):
-                return [self._pair(item, verdict, depth + 1) for item in value]
-            return [self._walk(item, verdict, depth) for item in value]
+            return [
+                self._pair(item, verdict, depth + 1)
+                if rule is None and _is_pair(item)
+                else self._walk(item, verdict, depth)
+                for item in value
+            ]
         return self.tally.gone(UNKNOWN_TYPE)
 
     def _pair(self, pair: Sequence[Any], above: Verdict, depth: int) -> list[Any]:
@@ -366,14 +369,16 @@ def _named(value: Mapping[str, Any]) -> str:
     return ""
 
 
-def _are_pairs(value: Sequence[Any]) -> bool:
-    """Whether ``value`` lists keys with their values, as headers are."""
-    return bool(value) and all(
+def _is_pair(item: Any) -> bool:
+    """Whether an item of a list is a key and its value, as headers are listed.
+
+    Each is asked by itself: one odd row must not hide what the others hold.
+    """
+    return (
         isinstance(item, (list, tuple))
         and len(item) == 2
         and isinstance(item[0], (str, bytes))
         and len(item[0]) <= _NAMED_CHARS_MAX
-        for item in value
     )
 
 
