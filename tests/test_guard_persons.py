@@ -6,9 +6,11 @@ nobody's own number stands in this file.
 
 from __future__ import annotations
 
+import base64
+import binascii
 import random
 from functools import cache
-from hashlib import sha256
+from hashlib import blake2b, sha256
 from typing import TYPE_CHECKING
 
 import pytest
@@ -309,6 +311,13 @@ def test_what_machines_write_is_let_by(machine: str) -> None:
         ("여권번호는 M789C1234입니다", "M789C1234"),
         ("身份证号: 123456789012", "123456789012"),
         ("phone: 5321234567", "5321234567"),
+        ("Tel: 82 11 34", "82 11 34"),
+        ("My phone number is 22-34-56-78.", "22-34-56-78"),
+        ("mobile (2) 2123 4567", "(2) 2123 4567"),
+        ("मेरा फोन नंबर 9812345678 है", "9812345678"),
+        ("desk 01611234567x123", "01611234567"),
+        ("060123456", "060123456"),
+        ("from 375291234567", "375291234567"),
         ("Tel. 612 345 678", "612 345 678"),
         ("电话号是1235554567.", "1235554567"),
         ("My number is 13812345678", "13812345678"),
@@ -340,7 +349,7 @@ def test_a_word_says_what_a_number_is(text: str, found: str) -> None:
         "version 1.2.3.4", "1.3.6.1.4.1", "12:34:56", "user=None", "username: str",
         "user = request.user", "vat rate 19 percent", "latency 12.345678", "port 8080:80",
         "order 12345678 of 20000000", "1920 1080", "08P01", "42P01", "SQLSTATE 42P01",
-        "look at example.com", "first_name: str", "address: 0x7ffe1234", "retry 3 of 5 in 2000 ms",
+        "item 060123456 of", "call 123456", "number is 22-34-56-78", "look at example.com", "first_name: str", "address: 0x7ffe1234", "retry 3 of 5 in 2000 ms",
     ],
 )  # fmt: skip
 def test_words_and_numbers_of_programs_are_let_by(text: str) -> None:
@@ -383,6 +392,70 @@ def test_wallets_are_known_by_their_check_bytes(version: int) -> None:
         broken = base58(payload + bytes(4 - len(check)) + check[::-1], wallets._BASE58)
         assert covered(f"to {wallet}!") == wallet
         assert wallets.base58check(broken.encode(), wallets._BASE58) == (check == check[::-1])
+
+
+def checked(*prefix: int) -> Callable[[random.Random], str]:
+    """Base58 of a version, a key's hash and four check bytes."""
+
+    def make(chance: random.Random) -> str:
+        payload = bytes(prefix) + chance.randbytes(20)
+        check = sha256(sha256(payload).digest()).digest()[:4]
+        return base58(payload + check, wallets._BASE58)
+
+    return make
+
+
+def stellar(chance: random.Random) -> str:
+    payload = bytes([6 << 3]) + chance.randbytes(32)
+    check = binascii.crc_hqx(payload, 0).to_bytes(2, "little")
+    return base64.b32encode(payload + check).decode()
+
+
+def nano(chance: random.Random) -> str:
+    key = chance.randbytes(32)
+    number = int.from_bytes(key + blake2b(key, digest_size=5).digest()[::-1], "big")
+    alphabet = wallets._NANO.decode()
+    return "nano_" + "".join(alphabet[number >> 5 * at & 31] for at in reversed(range(60)))
+
+
+OTHERS = {
+    "dash": checked(76),
+    "zcash": checked(0x1C, 0xB8),
+    "tezos": checked(6, 161, 159),
+    "testnet": checked(196),
+    "stellar": stellar,
+    "nano": nano,
+}
+"""By the currencies' own specifications."""
+
+
+@pytest.mark.parametrize("currency", OTHERS)
+def test_a_changed_character_is_no_wallet(currency: str) -> None:
+    chance = seeded(7)
+    for _ in range(10):
+        wallet = OTHERS[currency](chance)
+        changed = wallet[:30] + ("k" if wallet[30] not in "kK" else "h") + wallet[31:]
+        assert covered(f"to {wallet}.") == wallet
+        data = (changed.upper() if currency == "stellar" else changed).encode()
+        assert not wallets.address(data, 0, len(data))
+
+
+def test_an_address_of_bitcoin_cash_has_a_remainder() -> None:
+    """The example of the CashAddr specification."""
+    wallet = "bitcoincash:qpm2qsznhks23z7629mms6s4cwef74vcwvy22gdx6a"
+    assert covered(f"to {wallet}.") == wallet
+    assert covered(f"to {wallet[:-1]}q.") == ""
+
+
+def test_wallets_without_a_check_are_known_by_length_and_beginning() -> None:
+    chance = seeded(8)
+    base = wallets._BASE58.decode()
+    for wallet in (
+        "4A" + "".join(chance.choices(base, k=93)),
+        "4G" + "".join(chance.choices(base, k=104)),
+        "Ae2tdPwUPE" + "".join(chance.choices(base, k=49)),
+    ):
+        assert covered(f"to {wallet}.") == wallet
 
 
 def test_bech32_says_no_to_a_changed_character() -> None:

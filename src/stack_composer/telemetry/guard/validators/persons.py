@@ -170,17 +170,26 @@ _DATE: Final = re.compile(
 
 
 def national_phone(data: bytes, start: int, end: int) -> bool:
-    """As many digits as numbers have within a country, and no date among them."""
+    """As many digits as numbers have within a country, and no date among them.
+
+    Nine digits are many other things in a sentence.
+    """
     value = data[start:end]
     digits = len(digits_of(value))
     if value.isdigit():
-        return digits in (10, 11) and not _amid_digits(data, start, end)
+        known = digits in (10, 11) or (digits == 9 and is_alone(data, start, end))
+        return known and not _amid_digits(data, start, end)
     return 9 <= digits <= 12 and not _DATE.match(value) and not _amid_digits(data, start, end)
 
 
 def phone_abroad(data: bytes, start: int, end: int) -> bool:
     """Twelve digits or thirteen, which countries of two or three digits have."""
     return len(digits_of(data[start:end])) in (12, 13) and not _amid_digits(data, start, end)
+
+
+def is_alone(data: bytes, start: int, end: int) -> bool:
+    """Whether nothing else stands in the text."""
+    return not (start and data[start - 1]) and (end == len(data) or not data[end])
 
 
 def _amid_digits(data: bytes, start: int, end: int) -> bool:
@@ -191,10 +200,21 @@ def _amid_digits(data: bytes, start: int, end: int) -> bool:
     return after[:1] in (b".", b":", b",", b" ") and after[1:].isdigit()
 
 
+_PHONE_WORD: Final = re.compile(
+    rb"(?i)(?:tel|fon|phone|fax|mobil|handy|gsm|cep|\xe7\x94\xb5|\xe9\x9b\xbb)[^\x00]{0,24}$"
+)
+
+
 def phone_by_word(data: bytes, start: int, end: int) -> bool:
-    """Seven digits or more; after ``number is`` as many as with the area's code."""
+    """Seven digits or more, six after a colon; after a bare ``number is`` as many as with
+    the area's code.
+    """
     value = data[start:end]
-    least = 9 if data[max(0, start - 4) : start].lower().strip(b" '\"(:").endswith(b"is") else 7
+    before = data[max(0, start - 40) : start]
+    told = before.rstrip(b" '\"(").lower()
+    least = 6 if told.endswith((b":", b".")) else 7
+    if told.rstrip(b":").endswith(b"is") and not _PHONE_WORD.search(before):
+        least = 9
     return least <= len(digits_of(value)) <= 15 and not _DATE.match(value)
 
 
