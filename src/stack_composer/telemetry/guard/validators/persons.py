@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from .shapes import NOTHING, digits_of, has_digit, is_reference, words
+from .shapes import NOTHING, digits_of, has_digit, has_letter, is_reference, words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,11 +48,16 @@ def _is_issued(digits: list[int]) -> bool:
 
 
 _MAESTRO: Final = ((5018, 5018), (5020, 5020), (5038, 5038), (5600, 5899), (6000, 6999))
+# Dankort, Verve and Elo, RuPay, Uzcard and Humo, Troy.
+_NATIONAL: Final = (
+    (5019, 5019), (5060, 5067), (5078, 5099), (8100, 8299), (8600, 8600), (9792, 9792),
+    (9860, 9860),
+)  # fmt: skip
 _ISSUED: Final = {
     13: ((4000, 4999), (5018, 5038), (6304, 6304)),
     14: ((3000, 3059), (3095, 3095), (3600, 3699), (3800, 3999)),
     15: ((3400, 3499), (3700, 3799), (1000, 1999), (2131, 2149)),
-    16: ((4000, 4999), (5100, 5599), (2200, 2720), (3528, 3589), (5019, 5019), *_MAESTRO),
+    16: ((4000, 4999), (5100, 5599), (2200, 2720), (3528, 3589), *_NATIONAL, *_MAESTRO),
     17: _MAESTRO,
     18: _MAESTRO,
     19: ((4000, 4999), *_MAESTRO),
@@ -75,7 +80,7 @@ _IBAN_CHARS: Final = dict(
 
 def iban(data: bytes, start: int, end: int) -> bool:
     """The country's length, and the check digits modulo 97 (ISO 13616)."""
-    account = re.sub(rb"[ .-]", b"", data[start:end]).decode("ascii", "replace")
+    account = re.sub(rb"[ .-]", b"", data[start:end]).decode("ascii", "replace").upper()
     if str(len(account)) != _IBAN_CHARS.get(account[:2]):
         return False
     turned = account[4:] + account[:4]
@@ -150,8 +155,11 @@ def ipv6(data: bytes, start: int, end: int) -> bool:
 
 
 def mac(data: bytes, start: int, end: int) -> bool:
-    """An address that is not all zeros or all ones."""
-    return len(set(data[start:end].lower().translate(None, b":-."))) > 1
+    """An address that is not all zeros or ones; in three parts, neither words nor numbers."""
+    value = data[start:end].lower()
+    if value.count(b"-") == 2 and not (has_letter(value) and has_digit(value)):
+        return False
+    return len(set(value.translate(None, b":-. "))) > 1
 
 
 def phone(data: bytes, start: int, end: int) -> bool:
@@ -206,9 +214,7 @@ _PHONE_WORD: Final = re.compile(
 
 
 def phone_by_word(data: bytes, start: int, end: int) -> bool:
-    """Seven digits or more, six after a colon; after a bare ``number is`` as many as with
-    the area's code.
-    """
+    """Seven digits or more, six after a colon; with the area's code after ``number is``."""
     value = data[start:end]
     before = data[max(0, start - 40) : start]
     told = before.rstrip(b" '\"(").lower()
