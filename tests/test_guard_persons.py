@@ -391,6 +391,9 @@ def test_what_machines_write_is_let_by(machine: str) -> None:
         ("почта@пример.рф", "почта@пример.рф"),
         ("de89370400440532013000", "de89370400440532013000"),
         ("de89 3704 0044 0532 0130 00", "de89 3704 0044 0532 0130 00"),
+        ("IBAN: GB82-WEST-123456-98765431", "GB82-WEST-123456-98765431"),
+        ("credit card: 4111 1111 1111 1112", "4111 1111 1111 1112"),
+        ("PPS number 1234567TX", "1234567TX"),
         ("IBAN: GB82-WEST-123456-98765432", "GB82-WEST-123456-98765432"),
         ('{"first_name": "Alice", "n": 1}', "Alice"),
         ("skype: alice.b", "alice.b"),
@@ -483,7 +486,13 @@ def nano(chance: random.Random) -> str:
     return "nano_" + "".join(alphabet[number >> 5 * at & 31] for at in reversed(range(60)))
 
 
+def substrate(chance: random.Random) -> str:
+    payload = b"\0" + chance.randbytes(32)
+    return base58(payload + blake2b(b"SS58PRE" + payload).digest()[:2], wallets._BASE58)
+
+
 OTHERS = {
+    "polkadot": substrate,
     "dash": checked(76),
     "zcash": checked(0x1C, 0xB8),
     "tezos": checked(6, 161, 159),

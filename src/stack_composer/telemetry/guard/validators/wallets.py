@@ -1,6 +1,6 @@
 """Addresses of wallets: base58 with four check bytes, bech32, and forms without a check.
 
-What each currency checks is in its own specification: BIP 173 and 350, CashAddr, SEP 23.
+What each currency checks is in its own specification: BIP 173 and 350, CashAddr, SEP 23, SS58.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ def address(data: bytes, start: int, end: int) -> bool:
             return holds(value)
     if base58check(value, _BASE58) or base58check(value, _RIPPLE):
         return True
+    if 46 <= len(value) <= 48:
+        return _substrate(value)
     if len(value) == 56 and value[:1] == b"G":
         return _stellar(value)
     # Monero's by its length; others stand after a word for them.
@@ -79,6 +81,17 @@ def _stellar(value: bytes) -> bool:
     """The last two bytes are the others' CRC of 16 bits (SEP 23)."""
     raw = b32decode(value)
     return crc_hqx(raw[:-2], 0).to_bytes(2, "little") == raw[-2:]
+
+
+def _substrate(value: bytes) -> bool:
+    """One byte for the network, a key, and two bytes of a BLAKE2 (SS58)."""
+    number = 0
+    for char in value:
+        number = number * 58 + _BASE58.find(char)
+    if number >> 280:
+        return False
+    raw = number.to_bytes(35, "big")
+    return blake2b(b"SS58PRE" + raw[:-2]).digest()[:2] == raw[-2:]
 
 
 def _bitcoin_cash(value: bytes) -> bool:
