@@ -353,6 +353,8 @@ def test_what_machines_write_is_let_by(machine: str) -> None:
         ("license plate: 147 QSR", "147 QSR"),
         ("车牌号: 京A-12345", "京A-12345"),
         ("NO923609016MVA", "NO923609016MVA"),
+        ("529.982.247-25 EM NOME", "529.982.247-25"),
+        ("15 070649 C103", "15 070649 C103"),
         ("CHE-109.322.551 pays", "CHE-109.322.551"),
         ("GB 980 7806 24 pays", "GB 980 7806 24"),
         ("born 640903/926 there", "640903/926"),
@@ -415,6 +417,7 @@ def test_a_word_says_what_a_number_is(text: str, found: str) -> None:
         "look at example.com", "first_name: str", "address: 0x7ffe1234", "retry 3 of 5 in 2000 ms",
         "7f 45 00 1b 44 11 3a b7 02 01", "2024-0512-1030", "de89370400440532013001",
         "run_id=12345678", "vehicle 12 of 20", "can run at over 188 miles", "license_id=12345678",
+        "run-1a2b3c4d-0000-4000-8000-000000000000",
         "item 060123456 of", "call 123456", "number is 22-34-56-78",
     ],
 )  # fmt: skip

@@ -54,14 +54,16 @@ def number(data: bytes, start: int, end: int) -> bool:
 
 
 def by_word(data: bytes, start: int, end: int) -> bool:
-    """Enough digits to be a number that is worth a word, and no date or time.
+    """Enough digits to be a number that is worth a word, and no date, time or UUID.
 
     A vehicle's plate may be short: letters beside a digit are enough.
     """
     value = data[start:end]
     digits = sum(48 <= byte <= 57 for byte in value)
     letters = len(value.translate(None, _NOT_LETTERS)) > 0
-    if not digits or not _one_case(value) or _is_fraction(data, end, value) or _DATE.match(value):
+    if not digits or not _one_case(value) or _is_fraction(data, end, value):
+        return False
+    if _DATE.match(value) or _UUID.match(data, start):
         return False
     if len(value) >= 6 and len(set(value)) >= 3 and digits >= (3 if len(value) > digits else 4):
         return True
@@ -70,6 +72,7 @@ def by_word(data: bytes, start: int, end: int) -> bool:
     )
 
 
+_UUID: Final = re.compile(rb"[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-")
 _NOT_LETTERS: Final = b"0123456789 .-"
 _PLATE_WORD: Final = re.compile(
     rb"(?i)(?:plate|plaka|kennzeichen|nummernschild|car reg|vehicle|immatricul|matr\xc3?\xad?i?cula"
