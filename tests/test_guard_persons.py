@@ -354,6 +354,7 @@ def test_what_machines_write_is_let_by(machine: str) -> None:
         ("车牌号: 京A-12345", "京A-12345"),
         ("NO923609016MVA", "NO923609016MVA"),
         ("529.982.247-25 EM NOME", "529.982.247-25"),
+        ("for AB 12 34 56 C there", "AB 12 34 56 C"),
         ("15 070649 C103", "15 070649 C103"),
         ("CHE-109.322.551 pays", "CHE-109.322.551"),
         ("GB 980 7806 24 pays", "GB 980 7806 24"),
