@@ -417,6 +417,7 @@ def test_a_word_says_what_a_number_is(text: str, found: str) -> None:
         "order 12345678 of 20000000", "1920 1080", "08P01", "42P01", "SQLSTATE 42P01",
         "look at example.com", "first_name: str", "address: 0x7ffe1234", "retry 3 of 5 in 2000 ms",
         "7f 45 00 1b 44 11 3a b7 02 01", "2024-0512-1030", "de89370400440532013001",
+        "1234:5678:9012",
         "run_id=12345678", "vehicle 12 of 20", "can run at over 188 miles", "license_id=12345678",
         "run-1a2b3c4d-0000-4000-8000-000000000000",
         "item 060123456 of", "call 123456", "number is 22-34-56-78",

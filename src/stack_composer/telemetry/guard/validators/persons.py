@@ -157,7 +157,8 @@ def ipv6(data: bytes, start: int, end: int) -> bool:
 def mac(data: bytes, start: int, end: int) -> bool:
     """An address that is not all zeros or ones; in three parts, neither words nor numbers."""
     value = data[start:end].lower()
-    if value.count(b"-") == 2 and not (has_letter(value) and has_digit(value)):
+    three = value.count(b"-") == 2 or value.count(b":") == 2
+    if three and not (has_letter(value) and has_digit(value)):
         return False
     return len(set(value.translate(None, b":-. "))) > 1
 
