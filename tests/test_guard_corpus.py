@@ -26,7 +26,7 @@ FOUND_MIN = (
     ("default", "pii/email", 0.92),
     ("strict", "pii/email", 0.92),
     ("strict", "pii", 0.93),
-    ("strict", "natid", 0.78),
+    ("strict", "natid", 0.80),
 )
 CHANGED_MAX = (
     # profile, group of benign strings, share changed at most
@@ -36,7 +36,9 @@ CHANGED_MAX = (
     ("strict", "keyword", 0.004),
     ("strict", "no ip", 0.003),
 )
-NEAR_MAX = (("default", "secret", 0.36), ("strict", "pii", 0.125), ("strict", "natid", 0.31))
+# Behind a word for a card or a document a number is masked although its check digit is
+# wrong: whoever mistyped it is still a person. The suites call such a number a near miss.
+NEAR_MAX = (("default", "secret", 0.36), ("strict", "pii", 0.126), ("strict", "natid", 0.31))
 KEPT_MIN = (("default", 0.87), ("strict", 0.865))
 NEVER_CHANGED = (
     # What every telemetry is full of: in the profile default, not one of them.

@@ -6,9 +6,11 @@ nobody's own number stands in this file.
 
 from __future__ import annotations
 
+import base64
+import binascii
 import random
 from functools import cache
-from hashlib import sha256
+from hashlib import blake2b, sha256
 from typing import TYPE_CHECKING
 
 import pytest
@@ -136,13 +138,16 @@ def cn_id(chance: random.Random) -> str:
 
 def in_aadhaar(chance: random.Random) -> str:
     body = digits(chance, 11, "23456789")
-    # The dihedral group of ten as rotations and reflections, not as a table.
+    number = body + verhoeff_digit(body)
+    return f"{number[:4]} {number[4:8]} {number[8:]}"
+
+
+def verhoeff_digit(body: str) -> str:
+    """The dihedral group of ten as rotations and reflections, not as a table."""
     state = 0
     for place, char in enumerate(reversed(f"{body}0")):
         state = dihedral(state, permuted(int(char), place))
-    inverse = next(value for value in range(10) if dihedral(state, value) == 0)
-    number = body + str(inverse)
-    return f"{number[:4]} {number[4:8]} {number[8:]}"
+    return str(next(value for value in range(10) if dihedral(state, value) == 0))
 
 
 def dihedral(one: int, other: int) -> int:
@@ -213,9 +218,43 @@ def ee_ik(chance: random.Random) -> str:
     return body + str(check % 10)
 
 
+def es_nuss(chance: random.Random) -> str:
+    body = "28" + digits(chance, 8)
+    return body + f"{int(body) % 97:02}"
+
+
+def mx_clabe(chance: random.Random) -> str:
+    body = chance.choice(["002", "012", "072", "646"]) + digits(chance, 14)
+    parts = (int(char) * (3, 7, 1)[at % 3] % 10 for at, char in enumerate(body))
+    return body + str(-sum(parts) % 10)
+
+
+def ar_cbu(chance: random.Random) -> str:
+    first, second = digits(chance, 7), digits(chance, 13)
+    first += str(-dot(first, [7, 1, 3, 9, 7, 1, 3]) % 10)
+    return first + second + str(-dot(second, [3, 9, 7, 1, 3, 9, 7, 1, 3, 9, 7, 1, 3]) % 10)
+
+
+def nl_btw(chance: random.Random) -> str:
+    while True:
+        body = digits(chance, 8)
+        check = dot(body, [9, 8, 7, 6, 5, 4, 3, 2]) % 11
+        if check < 10:
+            return f"{body}{check}B01"
+
+
+def br_cnpj_letters(chance: random.Random) -> str:
+    text = "".join(chance.choices("ABCDEFGHJKLMNPQRSTUVWXYZ0123456789", k=4)) + "K4" + "000100"
+    for weights in ((5, 4, 3, 2, 9, 8, 7, 6, 5, 4, 3, 2), (6, 5, 4, 3, 2, 9, 8, 7, 6, 5, 4, 3, 2)):
+        rest = sum((ord(char) - 48) * weight for char, weight in zip(text, weights, strict=True))
+        text += "0" if rest % 11 < 2 else str(11 - rest % 11)
+    return f"{text[:2]}.{text[2:5]}.{text[5:8]}/{text[8:12]}-{text[12:]}"
+
+
 MAKERS: list[Callable[[random.Random], str]] = [
     br_cpf, br_cnpj, tr_tckn, pl_pesel, no_fnr, be_nn, se_personnummer, za_id, kr_rrn, cn_id,
     in_aadhaar, siret, fr_nir, es_dni, fi_hetu, sg_nric, ru_inn, cl_rut, de_idnr, ee_ik,
+    es_nuss, mx_clabe, ar_cbu, nl_btw, br_cnpj_letters,
 ]  # fmt: skip
 
 
@@ -227,7 +266,10 @@ def test_numbers_whose_checks_hold_are_found_amid_words(make: Callable[..., str]
         assert covered(f"seen {number} there") == number
 
 
-@pytest.mark.parametrize("make", [maker for maker in MAKERS if maker is not se_personnummer])
+CHECKED_AT_THE_END = [maker for maker in MAKERS if maker not in (se_personnummer, nl_btw)]
+
+
+@pytest.mark.parametrize("make", CHECKED_AT_THE_END)
 def test_numbers_with_another_check_digit_are_let_by(make: Callable[..., str]) -> None:
     """Another country's number may come out by chance, but seldom."""
     chance = seeded(11)
@@ -305,10 +347,29 @@ def test_what_machines_write_is_let_by(machine: str) -> None:
         ("SIN: 130-692-544 and", "130-692-544"),
         ("NINO = AB 12 34 56 C", "AB 12 34 56 C"),
         ("TFN 876 543 210 was sent", "876 543 210"),
+        ("passport_number: 47 81 580699", "47 81 580699"),
+        ("customer_ssn=219099999", "219099999"),
+        ("IČO 251 77 041", "251 77 041"),
+        ("license plate: 147 QSR", "147 QSR"),
+        ("车牌号: 京A-12345", "京A-12345"),
+        ("NO923609016MVA", "NO923609016MVA"),
+        ("529.982.247-25 EM NOME", "529.982.247-25"),
+        ("for AB 12 34 56 C there", "AB 12 34 56 C"),
+        ("15 070649 C103", "15 070649 C103"),
+        ("CHE-109.322.551 pays", "CHE-109.322.551"),
+        ("GB 980 7806 24 pays", "GB 980 7806 24"),
+        ("born 640903/926 there", "640903/926"),
         ("ИНН 7830002293", "7830002293"),
         ("여권번호는 M789C1234입니다", "M789C1234"),
         ("身份证号: 123456789012", "123456789012"),
         ("phone: 5321234567", "5321234567"),
+        ("Tel: 82 11 34", "82 11 34"),
+        ("My phone number is 22-34-56-78.", "22-34-56-78"),
+        ("mobile (2) 2123 4567", "(2) 2123 4567"),
+        ("मेरा फोन नंबर 9812345678 है", "9812345678"),
+        ("desk 01611234567x123", "01611234567"),
+        ("060123456", "060123456"),
+        ("from 375291234567", "375291234567"),
         ("Tel. 612 345 678", "612 345 678"),
         ("电话号是1235554567.", "1235554567"),
         ("My number is 13812345678", "13812345678"),
@@ -322,7 +383,21 @@ def test_what_machines_write_is_let_by(machine: str) -> None:
         ("src=:: dst=::1", "::|::1"),
         ("peer 192.0.2.7:443, fe80::1%eth0", "192.0.2.7|fe80::1%eth0"),
         ("mac: 001b44113ab7", "001b44113ab7"),
+        ("mac 00 1b 44 11 3a b7", "00 1b 44 11 3a b7"),
+        ("001b-4411-3ab7 is up", "001b-4411-3ab7"),
+        ("the address is :: now", "::"),
         ("user='alice' db=x", "alice"),
+        ("login alice pw of", "alice"),
+        ("she tweets at @bob_q", "bob_q"),
+        ("jürgen.o@example.org", "jürgen.o@example.org"),
+        ('"ada lovelace"@example.org', '"ada lovelace"@example.org'),
+        ("почта@пример.рф", "почта@пример.рф"),
+        ("de89370400440532013000", "de89370400440532013000"),
+        ("de89 3704 0044 0532 0130 00", "de89 3704 0044 0532 0130 00"),
+        ("IBAN: GB82-WEST-123456-98765431", "GB82-WEST-123456-98765431"),
+        ("credit card: 4111 1111 1111 1112", "4111 1111 1111 1112"),
+        ("PPS number 1234567TX", "1234567TX"),
+        ("IBAN: GB82-WEST-123456-98765432", "GB82-WEST-123456-98765432"),
         ('{"first_name": "Alice", "n": 1}', "Alice"),
         ("skype: alice.b", "alice.b"),
         ("write to john at gmail.com", "john at gmail.com"),
@@ -341,6 +416,11 @@ def test_a_word_says_what_a_number_is(text: str, found: str) -> None:
         "user = request.user", "vat rate 19 percent", "latency 12.345678", "port 8080:80",
         "order 12345678 of 20000000", "1920 1080", "08P01", "42P01", "SQLSTATE 42P01",
         "look at example.com", "first_name: str", "address: 0x7ffe1234", "retry 3 of 5 in 2000 ms",
+        "7f 45 00 1b 44 11 3a b7 02 01", "2024-0512-1030", "de89370400440532013001",
+        "1234:5678:9012",
+        "run_id=12345678", "vehicle 12 of 20", "can run at over 188 miles", "license_id=12345678",
+        "run-1a2b3c4d-0000-4000-8000-000000000000",
+        "item 060123456 of", "call 123456", "number is 22-34-56-78",
     ],
 )  # fmt: skip
 def test_words_and_numbers_of_programs_are_let_by(text: str) -> None:
@@ -356,6 +436,8 @@ def test_the_default_profile_is_not_asked(text: str) -> None:
 def test_a_plate_counts_only_where_the_text_is_nothing_else() -> None:
     assert covered("34 ABC 1234") == "34 ABC 1234"
     assert covered("in 34 ABC 1234 cases") == ""
+    assert covered("QB-814-RD") == "QB-814-RD"
+    assert covered("see QB-814-RD there") == ""
 
 
 def test_a_keyword_before_a_secret_does_not_reach_over_its_marker() -> None:
@@ -383,6 +465,76 @@ def test_wallets_are_known_by_their_check_bytes(version: int) -> None:
         broken = base58(payload + bytes(4 - len(check)) + check[::-1], wallets._BASE58)
         assert covered(f"to {wallet}!") == wallet
         assert wallets.base58check(broken.encode(), wallets._BASE58) == (check == check[::-1])
+
+
+def checked(*prefix: int) -> Callable[[random.Random], str]:
+    """Base58 of a version, a key's hash and four check bytes."""
+
+    def make(chance: random.Random) -> str:
+        payload = bytes(prefix) + chance.randbytes(20)
+        check = sha256(sha256(payload).digest()).digest()[:4]
+        return base58(payload + check, wallets._BASE58)
+
+    return make
+
+
+def stellar(chance: random.Random) -> str:
+    payload = bytes([6 << 3]) + chance.randbytes(32)
+    check = binascii.crc_hqx(payload, 0).to_bytes(2, "little")
+    return base64.b32encode(payload + check).decode()
+
+
+def nano(chance: random.Random) -> str:
+    key = chance.randbytes(32)
+    number = int.from_bytes(key + blake2b(key, digest_size=5).digest()[::-1], "big")
+    alphabet = wallets._NANO.decode()
+    return "nano_" + "".join(alphabet[number >> 5 * at & 31] for at in reversed(range(60)))
+
+
+def substrate(chance: random.Random) -> str:
+    payload = b"\0" + chance.randbytes(32)
+    return base58(payload + blake2b(b"SS58PRE" + payload).digest()[:2], wallets._BASE58)
+
+
+OTHERS = {
+    "polkadot": substrate,
+    "dash": checked(76),
+    "zcash": checked(0x1C, 0xB8),
+    "tezos": checked(6, 161, 159),
+    "testnet": checked(196),
+    "stellar": stellar,
+    "nano": nano,
+}
+"""By the currencies' own specifications."""
+
+
+@pytest.mark.parametrize("currency", OTHERS)
+def test_a_changed_character_is_no_wallet(currency: str) -> None:
+    chance = seeded(7)
+    for _ in range(10):
+        wallet = OTHERS[currency](chance)
+        changed = wallet[:30] + ("k" if wallet[30] not in "kK" else "h") + wallet[31:]
+        assert covered(f"to {wallet}.") == wallet
+        data = (changed.upper() if currency == "stellar" else changed).encode()
+        assert not wallets.address(data, 0, len(data))
+
+
+def test_an_address_of_bitcoin_cash_has_a_remainder() -> None:
+    """The example of the CashAddr specification."""
+    wallet = "bitcoincash:qpm2qsznhks23z7629mms6s4cwef74vcwvy22gdx6a"
+    assert covered(f"to {wallet}.") == wallet
+    assert covered(f"to {wallet[:-1]}q.") == ""
+
+
+def test_wallets_without_a_check_are_known_by_length_and_beginning() -> None:
+    chance = seeded(8)
+    base = wallets._BASE58.decode()
+    for wallet in (
+        "4A" + "".join(chance.choices(base, k=93)),
+        "4G" + "".join(chance.choices(base, k=104)),
+        "Ae2tdPwUPE" + "".join(chance.choices(base, k=49)),
+    ):
+        assert covered(f"to {wallet}.") == wallet
 
 
 def test_bech32_says_no_to_a_changed_character() -> None:

@@ -211,12 +211,17 @@ def check_any_text(draw: Draw) -> None:
 
 
 PRINTABLE = set(map(chr, [9, 10, 13, *range(32, 127)]))
+MARKER = re.compile(r"\[redacted:[0-9a-z:-]+\]")
 BASE64_BYTES_MIN = 15  # Shorter ones are not told from words.
 SEPARATORS = (" ", "\n", '"', "'", ", ", " | ", "\t", "«", "\0")
 
 
 def check_planted(draw: Draw) -> None:
-    """What is found of a text in plain writing is found in any other writing of it."""
+    """What is found of a text in plain writing is found in any other writing of it.
+
+    What stands beside it counts as it reads: digits behind a number make another number of
+    it, and if they are written otherwise, that shows only where the text is so, too.
+    """
     own = guard(draw.pick(PROFILES))
     text = expand(draw.pick(examples()), 1 + draw.number(256))
     writing = draw.pick(list(WRITINGS))
@@ -226,14 +231,27 @@ def check_planted(draw: Draw) -> None:
     if (writing, between) == ("quoted-printable", "\n"):
         return  # Behind an equals sign that is a soft line break, and joins what it separates.
     before, after = any_text(draw) + between, between + any_text(draw)
-    secrets = found_in(own, before, text, after)
+    secrets = set(found_in(own, before, text, after))
+    secrets &= set(found_in(own, as_it_reads(before), text, as_it_reads(after)))
     answer = own.value("note", before + WRITINGS[writing](text) + after)
-    said = "" if answer is DROPPED else read(writing, answer)
+    # A marker may say the very word that stood there: password.
+    said = "" if answer is DROPPED else MARKER.sub("", read(writing, answer))
     for secret in secrets:
+        # Beside it may stand its copy, in a writing that does not tell that it is one.
+        beside = read(writing, before) + text.replace(secret, "") + read(writing, after)
         for at in range(len(secret) - PIECE_CHARS + 1):
             piece = secret[at : at + PIECE_CHARS]
-            beside = (read(writing, before) + text + read(writing, after)).replace(secret, "")
             assert piece not in said or piece in beside, (writing, text, before, after, answer)
+
+
+def as_it_reads(text: str) -> str:
+    """``text`` with its escapes undone and its characters folded."""
+    data = markers.encode(text)
+    try:
+        view = next(views.views(data), None)
+    except views.TooDeepError:
+        return text
+    return text if view is None else view.data.decode("utf-8", "replace")
 
 
 def writable(writing: str, text: str) -> bool:

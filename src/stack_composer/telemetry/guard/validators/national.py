@@ -13,6 +13,7 @@ Sources of the algorithms: the issuing authorities' publications and ISO 7064.
 from __future__ import annotations
 
 import re
+from operator import mul
 
 from .shapes import words
 
@@ -41,6 +42,8 @@ def number(data: bytes, start: int, end: int) -> bool:
     shape = SHAPES.get(len(text))
     if shape is not None and shape.match(text) and _one_case(value):
         return True
+    if len(text) == 14 and br_cnpj_letters(text):
+        return True
     forms = FORMS.get(value.translate(_LAYOUT))
     if forms is None or _is_fraction(data, end, value):
         return False
@@ -51,15 +54,31 @@ def number(data: bytes, start: int, end: int) -> bool:
 
 
 def by_word(data: bytes, start: int, end: int) -> bool:
-    """Enough digits to be a number that is worth a word, and no date or time."""
+    """Enough digits to be a number that is worth a word, and no date, time or UUID.
+
+    A vehicle's plate may be short: letters beside a digit are enough.
+    """
     value = data[start:end]
-    digits = [byte for byte in value if 48 <= byte <= 57]
-    enough = len(digits) >= (4 if len(digits) == len(value) else 3) and len(value) >= 6
-    if not enough or len(set(value)) < 3 or _is_fraction(data, end, value):
+    digits = sum(48 <= byte <= 57 for byte in value)
+    letters = len(value.translate(None, _NOT_LETTERS)) > 0
+    if not digits or not _one_case(value) or _is_fraction(data, end, value):
         return False
-    return _one_case(value) and not _DATE.match(value)
+    if _DATE.match(value) or _UUID.match(data, start):
+        return False
+    if len(value) >= 6 and len(set(value)) >= 3 and digits >= (3 if len(value) > digits else 4):
+        return True
+    return (
+        letters and len(value) >= 3 and bool(_PLATE_WORD.search(data[max(0, start - 40) : start]))
+    )
 
 
+_UUID: Final = re.compile(rb"[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-")
+_NOT_LETTERS: Final = b"0123456789 .-"
+_PLATE_WORD: Final = re.compile(
+    rb"(?i)(?:plate|plaka|kennzeichen|nummernschild|car reg|vehicle|immatricul|matr\xc3?\xad?i?cula"
+    rb"|kenteken|rendsz|registration|\xe8[\xbd\xbb]\xa6?\xe7\x89\x8c|\xeb\xb2\x88\xed\x98\xb8\xed\x8c\x90"
+    rb"|\xd0\xb3\xd0\xbe\xd1\x81\xd0\xbd\xd0\xbe\xd0\xbc)[^\x00]{0,20}$"
+)
 _DATE: Final = re.compile(
     rb"^(?:19|20)[0-9]{2}[-/.][01]?[0-9][-/.]|^[0-3][0-9][-/.][01][0-9][-/.]20"
 )
@@ -231,6 +250,24 @@ def br_cpf(text: str) -> bool:
 def br_cnpj(text: str) -> bool:
     """Brazil, companies."""
     return _two_checks(text, "5,4,3,2,9,8,7,6,5,4,3,2", "6,5,4,3,2,9,8,7,6,5,4,3,2")
+
+
+def br_cnpj_letters(text: str) -> bool:
+    """Brazil, companies from 2026 on: letters count as their code less that of 0."""
+    if (
+        not text.isalnum()
+        or not text[12:].isdigit()
+        or text.isdigit()
+        or not text[:12].strip("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+    ):
+        return False
+    values = [ord(char) - 48 for char in text]
+    for place in (12, 13):
+        weights = [2 + (place - 1 - at) % 8 for at in range(place)]
+        rest = sum(map(mul, weights, values)) % 11
+        if values[place] != (0 if rest < 2 else 11 - rest):
+            return False
+    return True
 
 
 def tr_tckn(text: str) -> bool:
@@ -407,6 +444,32 @@ def no_isbn(text: str) -> bool:
 def no_hash(text: str) -> bool:
     """A letter among the digits that hexadecimal numbers have not."""
     return len(text.strip("0123456789ABCDEF")) > 0
+
+
+def es_nuss(text: str) -> bool:
+    """Spain, social security: a province, and modulo 97 without the zeros behind it."""
+    body = int(text[:2] + text[2:10].lstrip("0").zfill(7))
+    province = "01" <= text[:2] <= "53" or text[:2] == "66"
+    return province and text[2:10] != "00000000" and body % 97 == int(text[10:])
+
+
+def mx_clabe(text: str) -> bool:
+    """Mexico, bank accounts: a bank, and 3-7-1 of which each product loses its tens."""
+    total = sum(
+        weight * int(char) % 10 for weight, char in zip((3, 7, 1) * 6, text[:17], strict=False)
+    )
+    return _CLABE_BANK(text) and -total % 10 == int(text[17])
+
+
+def ar_cbu(text: str) -> bool:
+    """Argentina, bank accounts: two blocks, each with its check digit."""
+    first = -_weighted(text[:7], (7, 1, 3, 9, 7, 1, 3)) % 10 == int(text[7])
+    return first and -_weighted(text[8:21], (3, 9, 7, 1) * 4) % 10 == int(text[21])
+
+
+def nl_btw(text: str) -> bool:
+    """Netherlands, value added tax: a number of a citizen or company, B, and a count."""
+    return text[9] == "B" and _ELEVEN(text[:9])
 
 
 def za_id(text: str) -> bool:
@@ -591,6 +654,11 @@ def de_card(text: str) -> bool:
     return len(text.strip("CFGHJKLMNPRTVWXYZ0123456789")) == 0
 
 
+_ELEVEN: Final = zero(11, "9,8,7,6,5,4,3,2,-1")
+_CLABE_BANK: Final = shaped(
+    "0(?:02|06|09|12|14|19|21|30|32|36|37|42|44|58|59|60|62|72)"
+    "|1(?:0[68]|1[0-3]|2[4-9]|3[0-9]|4[0135-8]|5[0-8]|6[068])|6(?:[0-6][0-9]|70)|90[1-3]"
+)
 _NINO: Final = shaped("(?!BG|GB|NK|KN|TN|NT|ZZ)[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z][0-9]{6}[A-D]")
 _ITIN: Final = shaped("9[0-9]{2}(?:5[0-9]|6[0-5]|7[0-9]|8[0-8]|9[0-24-9])")
 _PROVINCE: Final = shaped("0[1-9]|[1-7][0-9]|8[01]")
@@ -670,6 +738,7 @@ _ROWS: Final[tuple[tuple[bool, str, Test], ...]] = (
     (ALONE, "D6-D3-D1 D4-D3-D3", accept),
     (SURE, "D6-D4", both(_SE_SHORT, any_of(luhn, _DDMMYY))),
     (SURE, "D6-D4", fi_hetu),
+    (SURE, "D6/D3", _RC_DATE),
     (SURE, "D6/D4", both(_RC_DATE, zero(11, "1,10,1,10,1,10,1,10,1,10"))),
     (SURE, "D3-D2-D5", last(10, "1,3,7,1,3,7,1,3,5")),
     (SURE, "D4-D5-D1", au_medicare),
@@ -679,11 +748,12 @@ _ROWS: Final[tuple[tuple[bool, str, Test], ...]] = (
     (SURE, "D11", any_of(ee_lt, br_cpf, it_vat, gr_amka, cuit)),
     (SURE, "D2-D3-D3-D3", any_of(au_abn, de_idnr)),
     (SURE, "D2-D2-D2-D3-D2", be_nn),
-    (SURE, "D6-D5", any_of(no_fnr, ddmmyy())),
+    (SURE, "D6-D5", any_of(no_fnr, ddmmyy(), shaped("3[2-9]"))),
     (SURE, "D3-D3-D3-D2", any_of(br_cpf, ru_snils)),
     (SURE, "D2-D8-D1", cuit),
     (SURE, "D3-D7-D1", luhn),
-    (SURE, "D12", any_of(ru_inn12, se_long)),
+    (SURE, "D12", any_of(ru_inn12, se_long, es_nuss)),
+    (SURE, "D2-D8-D2 D2/D8/D2 D2-D10", es_nuss),
     (SURE, "D8-D4", se_long),
     (SURE, "D12", both(yymmdd(), shaped("[0-9]{6}[1-6]"), last(11, "1,2,3,4,5,6,7,8,9,10,11"))),
     (SURE, "D4-D4-D4", verhoeff),
@@ -714,8 +784,11 @@ _ROWS: Final[tuple[tuple[bool, str, Test], ...]] = (
     (SURE, "D14 D3-D3-D3-D5", siret),
     (SURE, "D14", both(yymmdd(1), _EG_REGION)),
     (SURE, "D15 D3-D4-D7-D1", both(shaped("784"), luhn)),
-    (SURE, "D15 D1-D2-D2-D2-D3-D3-D2 D6A1D8 D1-D2-D2-D1A1-D3-D3-D2", fr_nir),
+    (SURE, "D15 D1-D2-D2-D2-D3-D3-D2 D1-D2-D2-D5-D3-D2 D6A1D8 D1-D2-D2-D1A1-D3-D3-D2", fr_nir),
     (SURE, "D18 D17A1", cn_id),
+    (SURE, "D18", mx_clabe),
+    (SURE, "D22", ar_cbu),
+    (ALONE, "D4-D6", shaped("[0-9]{2}(?:9[7-9]|[0-3][0-9])")),
     (SURE, "D2-D3-D3-D1 D2-D3-D3-A1 D8-A1 D7-A1", cl_rut),
     (ALONE, "D3/D3/D5 D2/D3/D5 D3/D4/D4 D2/D4/D4 D2/D3/D4 D5/D5", accept),
     # letters and digits
@@ -734,11 +807,18 @@ _ROWS: Final[tuple[tuple[bool, str, Test], ...]] = (
     (ALONE, "A4D8 A4-D4-D4 A4D5A1 A2D13 A6D8A1D3 A2D5 A1D10 A1D5A1 A1D6", accept),
     (SURE, "A1D2A2D4A1", shaped("[TSR]")),
     (SURE, "D6A1D3A1 D6A1D4 D6-D3A1", fi_hetu),
-    (SURE, "D8A1D3 D2-D6-A1-D3", de_rvnr),
+    (SURE, "D8A1D3 D2-D6-A1-D3 D2-D6-A1D3", de_rvnr),
+    (SURE, "D9A1D2", nl_btw),
+    (SURE, "D10A1", shaped("[0-9]{10}K")),
+    (ALONE, "D12A1", accept),
     (SURE, "A1D9", any_of(de_kvnr, tw_id)),
     (ALONE, "A1D9A1 A2D8A1 A1D11 A1D12 A1D13 A1D14", accept),
     (SURE, "A2D8 A2D9 A2D10 A2D11 A2D12 A2-D9 A2-D3-D3-D3 A2-D10 A2-D11", vat),
-    (SURE, "A3D8 A3-D8", shaped("ATU")),
+    (SURE, "A2-D2-D3-D3-D3 A2D3-D3-D2-D2 A2-D3-D3-D2-D2 A2D1A1D9 A3D10", vat),
+    (SURE, "A2-D3-D4-D2 A2D3-D4-D2", shaped("GB")),
+    (SURE, "A2D8A1", shaped("CY")),
+    (SURE, "A2D9A3", shaped("NO[0-9]{9}MVA")),
+    (SURE, "A3D8 A3-D8", any_of(shaped("ATU"), both(shaped("ES"), lambda text: es_cif(text[2:])))),
     (SURE, "A2D9A1D2 A2-D9A1D2", shaped("NL[0-9]{9}B")),
     (SURE, "A3D9 A3-D3-D3-D3", shaped("CHE|IRL")),
     (SURE, "A2D7", dea),
@@ -755,7 +835,9 @@ _ROWS: Final[tuple[tuple[bool, str, Test], ...]] = (
     (ALONE, "A2D2-A3 A2D2A3 A1D1-A3 A1D2-A3 A1D3-A3 A1D3A3 A3-D1A1 A3-D2A1 A3-D3A1 A3D3A1", accept),
     (ALONE, _KFZ, accept),
     (ALONE, _TR_PLATES, _PROVINCE),
-    (ALONE, "A3-D3A2 A3D3A2", accept),
+    (ALONE, "A3-D3A2 A3D3A2 A2D3A2 A2-D3-A2 A3D1A1D2 A3-D1A1D2 D1-A3-D3", accept),
+    (ALONE, "A2D2A1D4 A2-D2-A1-D4 A2-D2-A2-D4 A2-D2A2-D4 A2-D2A1-D4 A2-D2-A2D4", accept),
+    (ALONE, "D2-D2-A2 A2-D2-D2 A3D4A1 A3-D4-A1 A3-D4A1", accept),
     (SURE, _every("A3-D", 1, 2, 3, 4, 5, 6) + " A3D4 A3D5 A3D6", shaped("HR[AB]")),
     (SURE, "A1D9A1", shaped("[AP]")),
 )  # fmt: skip

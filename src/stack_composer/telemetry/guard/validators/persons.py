@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from .shapes import NOTHING, digits_of, has_digit, is_reference, words
+from .shapes import NOTHING, digits_of, has_digit, has_letter, is_reference, words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,11 +48,16 @@ def _is_issued(digits: list[int]) -> bool:
 
 
 _MAESTRO: Final = ((5018, 5018), (5020, 5020), (5038, 5038), (5600, 5899), (6000, 6999))
+# Dankort, Verve and Elo, RuPay, Uzcard and Humo, Troy.
+_NATIONAL: Final = (
+    (5019, 5019), (5060, 5067), (5078, 5099), (8100, 8299), (8600, 8600), (9792, 9792),
+    (9860, 9860),
+)  # fmt: skip
 _ISSUED: Final = {
     13: ((4000, 4999), (5018, 5038), (6304, 6304)),
     14: ((3000, 3059), (3095, 3095), (3600, 3699), (3800, 3999)),
     15: ((3400, 3499), (3700, 3799), (1000, 1999), (2131, 2149)),
-    16: ((4000, 4999), (5100, 5599), (2200, 2720), (3528, 3589), (5019, 5019), *_MAESTRO),
+    16: ((4000, 4999), (5100, 5599), (2200, 2720), (3528, 3589), *_NATIONAL, *_MAESTRO),
     17: _MAESTRO,
     18: _MAESTRO,
     19: ((4000, 4999), *_MAESTRO),
@@ -75,7 +80,7 @@ _IBAN_CHARS: Final = dict(
 
 def iban(data: bytes, start: int, end: int) -> bool:
     """The country's length, and the check digits modulo 97 (ISO 13616)."""
-    account = re.sub(rb"[ .-]", b"", data[start:end]).decode("ascii", "replace")
+    account = re.sub(rb"[ .-]", b"", data[start:end]).decode("ascii", "replace").upper()
     if str(len(account)) != _IBAN_CHARS.get(account[:2]):
         return False
     turned = account[4:] + account[:4]
@@ -150,8 +155,12 @@ def ipv6(data: bytes, start: int, end: int) -> bool:
 
 
 def mac(data: bytes, start: int, end: int) -> bool:
-    """An address that is not all zeros or all ones."""
-    return len(set(data[start:end].lower().translate(None, b":-."))) > 1
+    """An address that is not all zeros or ones; in three parts, neither words nor numbers."""
+    value = data[start:end].lower()
+    three = value.count(b"-") == 2 or value.count(b":") == 2
+    if three and not (has_letter(value) and has_digit(value)):
+        return False
+    return len(set(value.translate(None, b":-. "))) > 1
 
 
 def phone(data: bytes, start: int, end: int) -> bool:
@@ -170,17 +179,26 @@ _DATE: Final = re.compile(
 
 
 def national_phone(data: bytes, start: int, end: int) -> bool:
-    """As many digits as numbers have within a country, and no date among them."""
+    """As many digits as numbers have within a country, and no date among them.
+
+    Nine digits are many other things in a sentence.
+    """
     value = data[start:end]
     digits = len(digits_of(value))
     if value.isdigit():
-        return digits in (10, 11) and not _amid_digits(data, start, end)
+        known = digits in (10, 11) or (digits == 9 and is_alone(data, start, end))
+        return known and not _amid_digits(data, start, end)
     return 9 <= digits <= 12 and not _DATE.match(value) and not _amid_digits(data, start, end)
 
 
 def phone_abroad(data: bytes, start: int, end: int) -> bool:
     """Twelve digits or thirteen, which countries of two or three digits have."""
     return len(digits_of(data[start:end])) in (12, 13) and not _amid_digits(data, start, end)
+
+
+def is_alone(data: bytes, start: int, end: int) -> bool:
+    """Whether nothing else stands in the text."""
+    return not (start and data[start - 1]) and (end == len(data) or not data[end])
 
 
 def _amid_digits(data: bytes, start: int, end: int) -> bool:
@@ -191,10 +209,19 @@ def _amid_digits(data: bytes, start: int, end: int) -> bool:
     return after[:1] in (b".", b":", b",", b" ") and after[1:].isdigit()
 
 
+_PHONE_WORD: Final = re.compile(
+    rb"(?i)(?:tel|fon|phone|fax|mobil|handy|gsm|cep|\xe7\x94\xb5|\xe9\x9b\xbb)[^\x00]{0,24}$"
+)
+
+
 def phone_by_word(data: bytes, start: int, end: int) -> bool:
-    """Seven digits or more; after ``number is`` as many as with the area's code."""
+    """Seven digits or more, six after a colon; with the area's code after ``number is``."""
     value = data[start:end]
-    least = 9 if data[max(0, start - 4) : start].lower().strip(b" '\"(:").endswith(b"is") else 7
+    before = data[max(0, start - 40) : start]
+    told = before.rstrip(b" '\"(").lower()
+    least = 6 if told.endswith((b":", b".")) else 7
+    if told.rstrip(b":").endswith(b"is") and not _PHONE_WORD.search(before):
+        least = 9
     return least <= len(digits_of(value)) <= 15 and not _DATE.match(value)
 
 
