@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.errors import InvalidArgument, Unsatisfiable
 
 from stack_composer.telemetry.guard import engine, engines, matcher, rules, texts
+from stack_composer.telemetry.guard.budget import Patience
 from stack_composer.telemetry.guard.engine import DEPTH_MAX, Guard
 from stack_composer.telemetry.guard.examples import expand
 from stack_composer.telemetry.guard.plain import is_plain
@@ -310,7 +311,7 @@ class BrokenMatcher(engines.ReMatcher):
         self,
         data: bytes,
         leave: matcher.Leave | None = None,
-        patience: matcher.Patience | None = None,
+        patience: Patience | None = None,
     ) -> list[matcher.Span]:
         if self.part == "spans" and b"cursed" in data:
             raise RuntimeError("never shown")

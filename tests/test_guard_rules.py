@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stack_composer.telemetry.guard import engines, markers, matcher, rules
+from stack_composer.telemetry.guard.budget import Patience
 from stack_composer.telemetry.guard.examples import expand
 from stack_composer.telemetry.guard.gates import derive_gate, members
 from stack_composer.telemetry.guard.syntax import code, parser
@@ -45,7 +46,7 @@ def found(kind: str, text: str, profile: str = "strict") -> list[str]:
         searcher.rules[hit.rule].name
         for index in searcher._candidates(data)
         if index < len(searcher.rules)
-        for hit in matcher.search_rule(*searcher._search(index), data, index, matcher.Patience())
+        for hit in matcher.search_rule(*searcher._search(index), data, index, Patience())
     ]
 
 
@@ -98,7 +99,7 @@ def spans_of(rule: str, text: str) -> list[tuple[int, int]]:
     searcher = engine("re")
     index = next(at for at, one in enumerate(searcher.rules) if one.name == rule)
     data = markers.encode(text)
-    hits = matcher.search_rule(*searcher._search(index), data, index, matcher.Patience())
+    hits = matcher.search_rule(*searcher._search(index), data, index, Patience())
     return [(hit.start, hit.end) for hit in hits]
 
 

@@ -254,7 +254,7 @@ def _spans_or_all_if_wide(matcher: Matcher, data: bytes, leave: Leave | None) ->
     Between NULs stand the letters of a text of two or four bytes a character (UTF-16)
     that is taken for one of single bytes; and one NUL hides the rest of a secret.
     """
-    from .matcher import Patience
+    from .budget import Patience
 
     patience = Patience()
 
