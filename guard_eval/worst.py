@@ -149,13 +149,13 @@ def _ms(case: Case) -> float:
 
 def timed(rule: str, kind: str, search: Search, data: bytes, cap_s: float = CAP_S) -> Case:
     """Search ``data`` for a rule as the guard does: in texts of the longest that it takes."""
-    find, check = search
+    find, check, cost = search
     counted = Counted(find, cap_s)
     began = time.process_time()
     stopped = False
     try:
         for at in range(0, len(data), TEXT_BYTES):
-            search_rule(counted, check, data[at : at + TEXT_BYTES], 0, Patience())
+            search_rule(counted, check, cost, data[at : at + TEXT_BYTES], 0, Patience())
     except StoppedError:
         stopped = True
     spent_ms = 1e3 * (time.process_time() - began)

@@ -357,7 +357,7 @@ def test_a_fault_in_any_rule_drops_the_value(kind: str) -> None:
             continue
         index = names[rule["name"]]
         sound = faulty._search(index)
-        faulty._searches[index] = (sound[0], cursed)
+        faulty._searches[index] = (sound[0], cursed, sound[2])
         guard = Guard(Policy(profile="strict", salt=SALT), make_matcher=lambda _: faulty)
         text = expand(rule["hit"][0])
         assert guard_texts(guard, [text, "clean: yes"]) == [DROPPED, "clean: yes"]

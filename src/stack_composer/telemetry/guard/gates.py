@@ -14,10 +14,15 @@ of them multiply. So a gate keeps the telling part of a pattern and cuts the res
 Each step only lets more through, so no hit is lost; the confirmation that follows
 uses the pattern itself. Nothing here is written by hand for a rule, so a new rule
 cannot be given the wrong one. This runs when table.py is made, never in a program.
+
+``forget_last_bounds`` does for a pattern itself what its automaton needs most: a value of
+4 to 128 characters is one of 4 or more, and 124 states less. What is beyond a bound is as
+much a part of the secret.
 """
 
 from __future__ import annotations
 
+import re
 from math import log2
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +37,45 @@ _TELLING_BITS = 18.0
 _WEAK_BITS = 10.0
 _ANCHORS_MAX = 64
 _CLASS_MAX = 8
+_BOUND_MIN = 100
+_BOUNDED = re.compile(r"\{([0-9]+),([0-9]+)\}")
+_MAY_FOLLOW = re.compile(r"=\{0,[0-9]\}|\)(?![?*+{])")
+_SKIPPED = re.compile(r"\\.|\[\^?\]?(?:[^\]\\]|\\.)*\]", re.DOTALL)
 _PRINTABLE = frozenset(range(32, 127))
+
+
+def forget_last_bounds(pattern: str) -> str:
+    """``pattern`` without the upper bound, if it is a high one, of what its matches end with."""
+    for bound in reversed(list(_BOUNDED.finditer(pattern))):
+        if int(bound[2]) >= _BOUND_MIN and _is_last(pattern, bound.end()):
+            pattern = f"{pattern[: bound.start()]}{{{bound[1]},}}{pattern[bound.end() :]}"
+    return pattern
+
+
+def _is_last(pattern: str, at: int) -> bool:
+    """Whether every match may end ``at`` that place; base64's padding may follow."""
+    while at < len(pattern):
+        if pattern[at] == "|":
+            at = _group_end(pattern, at)
+        elif more := _MAY_FOLLOW.match(pattern, at):
+            at = more.end()
+        else:
+            return False
+    return True
+
+
+def _group_end(pattern: str, at: int) -> int:
+    """Where the group ends that ``at`` stands in; the end of all if it stands in none."""
+    depth = 0
+    while at < len(pattern):
+        if skipped := _SKIPPED.match(pattern, at):
+            at = skipped.end()
+            continue
+        depth += (pattern[at] == "(") - (pattern[at] == ")")
+        if depth < 0:
+            return at
+        at += 1
+    return at
 
 
 def derive_gate(pattern: str) -> str:

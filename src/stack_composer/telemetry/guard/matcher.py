@@ -18,7 +18,7 @@ point, which is why guarding guarded text changes nothing.
 
 from __future__ import annotations
 
-from .budget import HIT_BYTES, Budget, Patience, UnsettledError
+from .budget import Budget, Patience, UnsettledError, weight
 from .markers import blank_markers, encode
 
 TYPE_CHECKING = False
@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     the match if there is none.
     """
     Check: TypeAlias = Callable[[bytes, int, int], int]
-    Search: TypeAlias = tuple[Find, Check]
+    Search: TypeAlias = tuple[Find, Check, int]
+    """A rule's pattern and validator, and how dear its hits are."""
     Exempt: TypeAlias = Callable[[int, bytes], bool]
     """Whether a match (the bytes) of the rule with that index is let be."""
 
@@ -122,7 +123,8 @@ class Matcher:
             from .validators import find_validator
 
             rule = self.rules[index]
-            search = (self._compile(rule.pattern), find_validator(rule.validator))
+            check = find_validator(rule.validator)
+            search = (self._compile(rule.pattern), check, weight(rule.validator))
             self._searches[index] = search
         return search
 
@@ -195,6 +197,7 @@ class Matcher:
 def search_rule(
     find: Find,
     check: Check,
+    dear: int,
     data: bytes,
     index: int,
     patience: Patience,
@@ -204,6 +207,8 @@ def search_rule(
 ) -> list[Span]:
     """Find every confirmed hit of one rule; ``joined`` if ``data`` is lines put together.
 
+    ``dear`` is the weight of its hits in the rule's budget.
+
     A hit that the validator refuses is stepped over by one byte only, since the secret
     may begin inside it. One that the user exempted is stepped over as a whole. Where the
     rule's budget is spent, all that follows is one hit, which nobody can exempt.
@@ -212,7 +217,7 @@ def search_rule(
         UnsettledError: ``patience`` came to its end.
     """
     found = []
-    budget = Budget(data)
+    budget = Budget(data, dear)
     position, size = 0, len(data)
     while position <= size - MATCH_BYTES_MIN:
         spans = find(data, position, size)
@@ -223,7 +228,7 @@ def search_rule(
         if budget.is_spent(first):
             found.append(Span(start, size, index))
             break
-        budget.spent += HIT_BYTES + after - first
+        budget.pay(after - first)
         if end > start and (answer := check(data, start, end)):
             end = max(end, answer)
             if not joined:

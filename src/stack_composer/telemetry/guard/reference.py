@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 
-from .budget import EARNED_BYTES, FREE_BYTES, HIT_BYTES
+from .budget import EARNED_BYTES, FREE_BYTES, HIT_BYTES, READS, weight
 from .hidden import HIDDEN
 from .matcher import REPEATED_BYTES_MIN, REPEATED_SPANS_MAX
 from .rules import TextRule, text_rules
@@ -83,7 +83,7 @@ def _all_hits(
             if spent > FREE_BYTES + EARNED_BYTES * len(before):
                 hits.append((start, len(data), number))
                 break
-            spent += HIT_BYTES + len(match[0])
+            spent += weight(rule.validator) * (HIT_BYTES + READS * len(match[0]))
             if end > start and (answer := check(data, start, end)):
                 end = max(end, answer)
                 if end - start >= 64 and not joined and (rest := _RUN.match(data, end - 1)):

@@ -36,7 +36,8 @@ class TextRule:
         gate: A cheaper pattern, without groups, that hits wherever ``pattern`` does;
             derived by gates.py.
         pattern: RE2 syntax that ``re`` takes too, for bytes. The first group that
-            took part is the secret; without groups the whole match is.
+            took part is the secret; without groups the whole match is. What it ends with
+            has no high upper bound (see gates.py).
         validator: Name of a function of the package validators that has the last
             word ("tokens.jwt"), or "".
         reason: Why the rule is there, for people.
@@ -185,8 +186,9 @@ def _with_defaults(rule: dict[str, Any], words: dict[str, list[str]]) -> dict[st
         filled = {"ends": False, "numbers": False, **filled}
         filled["spared"] = words.get(rule.get("spared", ""), [])
     else:
-        from .gates import derive_anchors, derive_gate
+        from .gates import derive_anchors, derive_gate, forget_last_bounds
 
+        filled["pattern"] = forget_last_bounds(filled["pattern"])
         filled["anchors"] = derive_anchors(filled["pattern"])
         filled["gate"] = derive_gate(filled["pattern"])
     return filled
