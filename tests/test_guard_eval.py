@@ -350,7 +350,8 @@ def test_a_percentage_never_rounds_to_all_or_nothing() -> None:
 
 
 def rule_of(pattern: str, validator: str = "") -> TextRule:
-    return TextRule("made-up", "structure", "default", "mask", (), pattern, pattern, validator, "")
+    made = (pattern,) * 3
+    return TextRule("made-up", "structure", "default", "mask", (), *made, validator, "")
 
 
 def test_inputs_are_many_as_long_as_asked_and_the_same_each_time() -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from stack_composer.telemetry.guard import engines, markers, matcher, rules
 from stack_composer.telemetry.guard.budget import Patience
 from stack_composer.telemetry.guard.examples import expand
-from stack_composer.telemetry.guard.gates import derive_gate, members
+from stack_composer.telemetry.guard.gates import derive_gate, derive_sign, members
 from stack_composer.telemetry.guard.syntax import code, parser
 from stack_composer.telemetry.guard.validators import find_validator
 
@@ -142,13 +142,14 @@ def test_validators_exist(rule: dict[str, Any]) -> None:
 
 
 def test_gates_and_anchors_never_miss_what_the_pattern_matches() -> None:
-    """Random texts of each pattern's own making hit its gate and hold an anchor."""
+    """Random texts of each pattern's own making hit its gate and sign, and hold an anchor."""
     for rule in TEXT_RULES:
         holds_up(rule)
 
 
 def holds_up(rule: dict[str, Any]) -> None:
     gate = re.compile(derive_gate(rule["pattern"]).encode())
+    sign = re.compile(derive_sign(rule["pattern"]).encode())
     anchors = [anchor.encode("latin-1") for anchor in rule["anchors"]]
     texts = st.from_regex(re.compile(rule["pattern"].encode()))
 
@@ -158,6 +159,7 @@ def holds_up(rule: dict[str, Any]) -> None:
     @given(texts)
     def check(data: bytes) -> None:
         assert gate.search(data), rule["name"]
+        assert sign.search(data), rule["name"]
         assert not anchors or any(anchor in data.lower() for anchor in anchors), rule["name"]
 
     check()

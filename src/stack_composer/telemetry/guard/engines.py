@@ -37,9 +37,6 @@ class Re2Matcher(Matcher):
         self._gates = [self._compile_gate(part) for part in self._parts]
         self._sets: list[Any] = [None] * len(self._parts)
 
-    def _gate_of(self, index: int) -> bytes:
-        return self.rules[index].gate if index < len(self.rules) else HIDDEN
-
     def _suspects(self, texts: Sequence[str], data: bytes) -> list[int]:
         return texts_hit(self._gates, texts, data)
 
@@ -65,16 +62,16 @@ class Re2Matcher(Matcher):
         To tell it RE2 would read backwards too, with a second automaton, which makes a
         state for each byte of a token that nobody has seen before.
         """
-        union = b"|".join(self._gate_of(index) for index in part)
-        pattern = b"(?s:.*?)(?:" + union + b")"
+        gates = [self.rules[at].gate if at < len(self.rules) else HIDDEN for at in part]
+        pattern = b"(?s:.*?)(?:" + b"|".join(gates) + b")"
         return found_by_re2(
             self._re2.compile(pattern, self._options(captures=False)), anchored=True
         )
 
     def _compile_set(self, part: Sequence[int]) -> Any:
         union = self._re2.Set.SearchSet(self._options(captures=False))
-        for index in part:
-            union.Add(self._gate_of(index))
+        for at in part:
+            union.Add(self.rules[at].sign if at < len(self.rules) else HIDDEN)
         union.Compile()
         return union
 

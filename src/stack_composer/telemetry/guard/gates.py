@@ -1,7 +1,8 @@
 """Derive from each pattern what must be there for it to hit, and is cheaper to find.
 
-For the fast engine that is a *gate*, a simpler pattern; for the slow one *anchors*,
-plain texts one of which is in every hit.
+For the fast engine that is a *gate*, a simpler pattern, and a *sign*, a simpler one still,
+for what the gate let through; for the slow one *anchors*, plain texts one of which is in
+every hit.
 
 The gate is searched over every text, so what counts is how many states its automaton
 visits on clean ones. A long counted repetition has a state for each count, and several
@@ -23,7 +24,7 @@ much a part of the secret.
 from __future__ import annotations
 
 import re
-from math import log2
+from math import inf, log2
 from typing import TYPE_CHECKING, Any
 
 from .syntax import code, parser
@@ -35,6 +36,7 @@ _REPEAT_MAX = 8  # A repetition with a greater minimum is long.
 _LEADING_KEPT = 2  # Characters kept of a long repetition that leads.
 _TELLING_BITS = 18.0
 _WEAK_BITS = 10.0
+_SIGN_BITS = 32.0
 _ANCHORS_MAX = 64
 _CLASS_MAX = 8
 _BOUND_MIN = 100
@@ -82,6 +84,16 @@ def derive_gate(pattern: str) -> str:
     """A pattern without groups that hits in every text in which ``pattern`` does."""
     tree = parser.parse(pattern.encode())
     return _Gate().sequence(list(tree), 0.0, lead=True)[0]
+
+
+def derive_sign(pattern: str) -> str:
+    """A pattern that hits wherever the gate does, and ends as soon as it tells enough.
+
+    It tells which rules to ask about a text in which a gate hit. More of them are asked
+    than by the gates, but an automaton of signs has no states that count.
+    """
+    tree = parser.parse(pattern.encode())
+    return _Gate(enough=_SIGN_BITS).sequence(list(tree), 0.0, lead=True)[0]
 
 
 def derive_anchors(pattern: str) -> tuple[str, ...]:
@@ -165,7 +177,13 @@ def _product(parts: Iterable[set[str] | None]) -> set[str] | None:
 
 
 class _Gate:
-    """Writes a gate; every method gives its text, its bits, and whether it is whole."""
+    """Writes a gate; every method gives its text, its bits, and whether it is whole.
+
+    Where ``enough`` bits stand, it ends.
+    """
+
+    def __init__(self, enough: float = inf) -> None:
+        self._enough = enough
 
     def sequence(self, items: list[Any], before: float, *, lead: bool) -> tuple[str, float, bool]:
         """The gate of ``items``, which ``before`` bits stand in front of."""
@@ -173,6 +191,8 @@ class _Gate:
             items = self._without_weak_lead(_with_boundary_inside(items))
         text, bits = "", 0.0
         for index, item in enumerate(items):
+            if before + bits >= self._enough:
+                return text, bits, False
             part, more, whole = self._item(item, before + bits, lead=lead and index == 0)
             text += part
             bits += more

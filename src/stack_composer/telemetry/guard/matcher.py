@@ -147,8 +147,9 @@ class Matcher:
             if not fresh:
                 return found
             fresh = merge(_whole_characters(data, span) for span in fresh)
-            fresh = merge(fresh + repeats(work, fresh))
-            found = merge(found + fresh)
+            if more := repeats(work, fresh):
+                fresh = merge(fresh + more)
+            found = merge(found + fresh) if found else fresh
             work = _blank(work, fresh)
             if len(work) - work.count(0) < MATCH_BYTES_MIN:
                 return found  # The secret was all there was: nothing is left to look at.

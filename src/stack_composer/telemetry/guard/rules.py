@@ -35,6 +35,7 @@ class TextRule:
             Derived by gates.py.
         gate: A cheaper pattern, without groups, that hits wherever ``pattern`` does;
             derived by gates.py.
+        sign: A cheaper one still, that hits wherever ``gate`` does; derived too.
         pattern: RE2 syntax that ``re`` takes too, for bytes. The first group that
             took part is the secret; without groups the whole match is. What it ends with
             has no high upper bound (see gates.py).
@@ -51,6 +52,7 @@ class TextRule:
         "pattern",
         "profile",
         "reason",
+        "sign",
         "tier",
         "validator",
     )
@@ -63,6 +65,7 @@ class TextRule:
         action: str,
         anchors: Sequence[str],
         gate: str,
+        sign: str,
         pattern: str,
         validator: str,
         reason: str,
@@ -73,6 +76,7 @@ class TextRule:
         self.action = action
         self.anchors = tuple(anchor.encode("latin-1") for anchor in anchors)
         self.gate = gate.encode()
+        self.sign = sign.encode()
         self.pattern = pattern.encode()
         self.validator = validator
         self.reason = reason
@@ -186,11 +190,12 @@ def _with_defaults(rule: dict[str, Any], words: dict[str, list[str]]) -> dict[st
         filled = {"ends": False, "numbers": False, **filled}
         filled["spared"] = words.get(rule.get("spared", ""), [])
     else:
-        from .gates import derive_anchors, derive_gate, forget_last_bounds
+        from .gates import derive_anchors, derive_gate, derive_sign, forget_last_bounds
 
         filled["pattern"] = forget_last_bounds(filled["pattern"])
         filled["anchors"] = derive_anchors(filled["pattern"])
         filled["gate"] = derive_gate(filled["pattern"])
+        filled["sign"] = derive_sign(filled["pattern"])
     return filled
 
 
@@ -204,7 +209,7 @@ def render_table(rules: list[dict[str, Any]]) -> str:
     ]  # fmt: skip
     texts = [
         (r["name"], r["tier"], r["profile"], r["action"], tuple(r["anchors"]), r["gate"],
-         r["pattern"], r["validator"], r["reason"])
+         r["sign"], r["pattern"], r["validator"], r["reason"])
         for r in rules
         if r["tier"] != "key"
     ]  # fmt: skip
