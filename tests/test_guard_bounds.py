@@ -16,6 +16,7 @@ from stack_composer.telemetry.guard.budget import (
     FREE_BYTES,
     HIT_BYTES,
     READS,
+    TEXT_CHARS_MAX,
     Budget,
     Patience,
     UnsettledError,
@@ -25,7 +26,6 @@ from stack_composer.telemetry.guard.engines import found_by_re
 from stack_composer.telemetry.guard.matcher import search_rule
 from stack_composer.telemetry.guard.policy import Policy
 from stack_composer.telemetry.guard.reference import redact_reference
-from stack_composer.telemetry.guard.texts import TEXT_CHARS_MAX
 from stack_composer.telemetry.model import DROPPED
 
 MAIL = "alice@" + "example.org"
@@ -205,3 +205,21 @@ def test_no_text_stops_the_writer(part: str) -> None:
     assert time.process_time() - began < NEVER_S
     assert answer[1] == "to [redacted:email]"
     assert answer[0] is DROPPED or len(answer[0]) <= len("[redacted:email]") * len(text)
+
+
+def test_the_slow_engine_takes_no_text_that_could_stop_it() -> None:
+    """Nothing bounds a search of ``re`` that fails but the length of the text."""
+    guard = make_guard("re")
+    most = engines.ReMatcher.chars_max
+    assert most < TEXT_CHARS_MAX
+    fits = f"{MAIL} ".ljust(most, ".")
+    longer = fits + "."
+    verdict = guard.key("note")
+    answers = guard.texts([(verdict, longer), (verdict, fits), (verdict, MAIL)])
+    assert answers == [DROPPED, fits.replace(MAIL, "[redacted:email]"), "[redacted:email]"]
+    assert guard.tally.counts["too-long", "drop"] == 1
+    assert guard.value("note", longer) is DROPPED
+    assert guard.value("note", longer.encode()) is DROPPED
+    assert guard.findings(longer)[0].rule == "too-long"
+    assert guard.value("note", "a" * most) == "a" * most
+    assert guard.tally.faults == 0

@@ -17,13 +17,12 @@ from hypothesis import strategies as st
 from hypothesis.errors import InvalidArgument, Unsatisfiable
 
 from stack_composer.telemetry.guard import engine, engines, matcher, rules, texts
-from stack_composer.telemetry.guard.budget import Patience
+from stack_composer.telemetry.guard.budget import TEXT_CHARS_MAX, Patience
 from stack_composer.telemetry.guard.engine import DEPTH_MAX, Guard
 from stack_composer.telemetry.guard.examples import expand
 from stack_composer.telemetry.guard.plain import is_plain
 from stack_composer.telemetry.guard.policy import Policy
 from stack_composer.telemetry.guard.reference import redact_reference
-from stack_composer.telemetry.guard.texts import TEXT_CHARS_MAX
 from stack_composer.telemetry.model import DROPPED
 
 FOLDER = Path(rules.__file__).parent

@@ -16,6 +16,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
+TEXT_CHARS_MAX: Final = 1 << 16
+"""Characters of the longest text that is looked at; a longer one is dropped."""
 HIT_BYTES: Final = 80
 """What a hit costs besides its bytes: the call, the validator, the span; some 3 µs."""
 READS: Final = 3

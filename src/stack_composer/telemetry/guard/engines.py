@@ -139,7 +139,12 @@ class ReMatcher(Matcher):
     A union of a hundred patterns would be tried at each byte. Instead, the anchors of
     each rule are looked for in the lower-cased data, and a rule none of whose anchors
     is there is not searched for.
+
+    A failing search may try many ways from each place, which nothing here can bound but
+    the length of the text. So a longer one is dropped.
     """
+
+    chars_max = 1 << 14
 
     def __init__(self, rules: Sequence[TextRule]) -> None:
         import re

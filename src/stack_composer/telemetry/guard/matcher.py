@@ -18,7 +18,7 @@ point, which is why guarding guarded text changes nothing.
 
 from __future__ import annotations
 
-from .budget import Budget, Patience, UnsettledError, weight
+from .budget import TEXT_CHARS_MAX, Budget, Patience, UnsettledError, weight
 from .markers import blank_markers, encode
 
 TYPE_CHECKING = False
@@ -87,7 +87,12 @@ class Matcher:
 
     ``suspects`` asks the gate about many texts; ``spans`` is the thorough answer for
     one of them.
+
+    Attributes:
+        chars_max: The longest text that it is to be asked about.
     """
+
+    chars_max = TEXT_CHARS_MAX
 
     def __init__(self, rules: Sequence[TextRule]) -> None:
         self.rules = rules

@@ -184,7 +184,7 @@ def _with_defaults(rule: dict[str, Any], words: dict[str, list[str]]) -> dict[st
     if "«services»" in rule.get("pattern", ""):
         from .validators.services import COMMON, SERVICES
 
-        names = "|".join(sorted(SERVICES - COMMON))
+        names = _alternatives(sorted(SERVICES - COMMON))
         filled["pattern"] = rule["pattern"].replace("«services»", names)
     if rule["tier"] == "key":
         filled = {"ends": False, "numbers": False, **filled}
@@ -197,6 +197,17 @@ def _with_defaults(rule: dict[str, Any], words: dict[str, list[str]]) -> dict[st
         filled["gate"] = derive_gate(filled["pattern"])
         filled["sign"] = derive_sign(filled["pattern"])
     return filled
+
+
+def _alternatives(names: Sequence[str]) -> str:
+    """A pattern for sorted ``names`` by their first letters: ``re`` would try each of them."""
+    from itertools import groupby
+
+    groups = ((first, list(group)) for first, group in groupby(names, lambda name: name[:2]))
+    return "|".join(
+        f"{first}(?:{'|'.join(name[2:] for name in group)})" if len(group) > 1 else group[0]
+        for first, group in groups
+    )
 
 
 def render_table(rules: list[dict[str, Any]]) -> str:
