@@ -49,13 +49,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--worst", action="store_true", help="time every rule on hostile megabytes instead"
     )
+    parser.add_argument("--engine", choices=("re2", "re"), help="with --worst: the other engine")
     parser.add_argument("--page", action="store_true", help="only make docs/privacy.md anew")
     args = parser.parse_args(arguments)
     if args.page:
         write_page(json.loads(RESULTS.read_text(encoding="utf-8")))
         return 0
     if args.worst:
-        worst.report()
+        worst.report(engine=args.engine or "")
         return 0
     path = args.file or corpus()
     if not path.is_file():

@@ -16,7 +16,7 @@ import pytest
 from docs_blocks import ROOT, Block, blocks
 from stack_composer import telemetry
 from stack_composer.telemetry import config_options, pipeline
-from stack_composer.telemetry.guard import texts
+from stack_composer.telemetry.guard import budget, engines
 from stack_composer.telemetry.guard.rules import describe
 from stack_composer.telemetry.record import recorder
 from stack_composer.telemetry.store import names, seal, sketch, writer
@@ -68,7 +68,8 @@ def test_a_page_without_its_marks_is_refused() -> None:
         ("format.md", f"bundles of {writer.SEALED_AT_CLOSE_BYTES_MIN >> 10} KiB and more"),
         ("format.md", f"about {seal.FRAME_BYTES >> 20} MiB of whole"),
         ("format.md", f"every {pipeline.METRICS_S:.0f} s"),
-        ("privacy.md", f"more than {texts.TEXT_CHARS_MAX:,} characters"),
+        ("privacy.md", f"more than {budget.TEXT_CHARS_MAX:,} characters"),
+        ("privacy.md", f"{engines.ReMatcher.chars_max:,} where google-re2 has no wheel"),
         ("architecture.md", f"when {recorder.WAKE_AT:,} records of one kind wait"),
         ("architecture.md", f"at most {pipeline.CHUNK_RECORDS} records; each becomes one line"),
     ],

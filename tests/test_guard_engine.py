@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 from hypothesis.errors import InvalidArgument, Unsatisfiable
 
 from stack_composer.telemetry.guard import engine, engines, matcher, rules, texts
+from stack_composer.telemetry.guard.budget import TEXT_CHARS_MAX, Patience
 from stack_composer.telemetry.guard.engine import DEPTH_MAX, Guard
 from stack_composer.telemetry.guard.examples import expand
 from stack_composer.telemetry.guard.plain import is_plain
 from stack_composer.telemetry.guard.policy import Policy
 from stack_composer.telemetry.guard.reference import redact_reference
-from stack_composer.telemetry.guard.texts import TEXT_CHARS_MAX
 from stack_composer.telemetry.model import DROPPED
 
 FOLDER = Path(rules.__file__).parent
@@ -310,7 +310,7 @@ class BrokenMatcher(engines.ReMatcher):
         self,
         data: bytes,
         leave: matcher.Leave | None = None,
-        patience: matcher.Patience | None = None,
+        patience: Patience | None = None,
     ) -> list[matcher.Span]:
         if self.part == "spans" and b"cursed" in data:
             raise RuntimeError("never shown")
@@ -356,7 +356,7 @@ def test_a_fault_in_any_rule_drops_the_value(kind: str) -> None:
             continue
         index = names[rule["name"]]
         sound = faulty._search(index)
-        faulty._searches[index] = (sound[0], cursed)
+        faulty._searches[index] = (sound[0], cursed, sound[2])
         guard = Guard(Policy(profile="strict", salt=SALT), make_matcher=lambda _: faulty)
         text = expand(rule["hit"][0])
         assert guard_texts(guard, [text, "clean: yes"]) == [DROPPED, "clean: yes"]

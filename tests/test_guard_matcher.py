@@ -7,17 +7,12 @@ import re
 import pytest
 
 from stack_composer.telemetry.guard import engines, markers, matcher, rules
+from stack_composer.telemetry.guard.budget import Patience, UnsettledError
 from stack_composer.telemetry.guard.engine import Guard
-from stack_composer.telemetry.guard.engines import after_text, text_starts
+from stack_composer.telemetry.guard.engines import after_text, found_by_re, text_starts
+from stack_composer.telemetry.guard.gates import forget_last_bounds
 from stack_composer.telemetry.guard.markers import blank_markers
-from stack_composer.telemetry.guard.matcher import (
-    Patience,
-    Span,
-    UnsettledError,
-    merge,
-    repeats,
-    search_rule,
-)
+from stack_composer.telemetry.guard.matcher import Span, merge, repeats, search_rule
 from stack_composer.telemetry.guard.policy import Policy
 from stack_composer.telemetry.guard.reference import redact_reference
 
@@ -89,12 +84,14 @@ def test_a_search_that_would_stand_still_is_given_up() -> None:
 
 
 def test_a_group_that_took_nothing_is_no_secret() -> None:
-    found = search_rule(re.compile(rb"ab(c?)"), lambda *_: True, b"ab abc ab", 0, Patience())
+    find = found_by_re(re.compile(rb"ab(c?)"))
+    found = search_rule(find, lambda *_: True, 1, b"ab abc ab", 0, Patience())
     assert [(span.start, span.end) for span in found] == [(5, 6)]
 
 
 def test_the_last_bytes_of_a_text_are_searched() -> None:
-    found = search_rule(re.compile(rb"abc"), lambda *_: True, b"abc", 0, Patience())
+    find = found_by_re(re.compile(rb"abc"))
+    found = search_rule(find, lambda *_: True, 1, b"abc", 0, Patience())
     assert [(span.start, span.end) for span in found] == [(0, 3)]
 
 
@@ -116,6 +113,32 @@ def test_what_was_found_is_found_wherever_it_stands() -> None:
     assert all(span.end - span.start == len(secret) for span in more)
     assert repeats(data, found * 30) == []
     assert repeats(secret[:-1] * 2, [Span(0, 11, 0)]) == []
+
+
+def test_a_wrapper_of_another_make_gives_the_same_answers() -> None:
+    """RE2's own search is reached by a private name, which another version may not have."""
+    re2 = pytest.importorskip("re2")
+
+    class Wrapped:
+        def __init__(self, pattern: bytes) -> None:
+            options = re2.Options()
+            options.encoding = re2.Options.Encoding.LATIN1
+            compiled = re2.compile(pattern, options)
+            self.own = engines.found_by_re2(compiled)
+            self.search, self.match = compiled.search, compiled.match
+
+    for pattern in (rb"b(c)|(d)", rb"(?s:.*?)bc"):
+        wrapped = Wrapped(pattern)
+        by_wrapper = engines.found_by_re2(wrapped)
+        by_re = found_by_re(re.compile(pattern))
+        for data in (b"abcd", b"ad", b"abc", b"", b"xyz"):
+            for start in range(len(data) + 1):
+                finds = (wrapped.own, by_wrapper, by_re)
+                answers = [find(data, start, len(data)) for find in finds]
+                assert len({answer[0] for answer in answers}) == 1
+                if answers[0][0][0] >= 0:
+                    assert list(answers[0]) == list(answers[1]) == list(answers[2])
+    assert engines.found_by_re2(wrapped, anchored=True)(b"abc", 0, 3)[0] == (0, 3)
 
 
 def test_a_set_without_room_leaves_no_rule_out() -> None:
@@ -153,3 +176,27 @@ def test_only_a_long_hit_goes_on_to_the_end_of_its_run() -> None:
     assert matcher.run_end(run + b" b", 0, 63) == 63
     assert matcher.run_end(run + b" b", 6, 70) == 70
     assert matcher.run_end(b"x" * 64 + b'"aaa', 0, 65) == 65
+
+
+@pytest.mark.parametrize(
+    ("pattern", "left"),
+    [
+        ("a{1,128}", "a{1,}"),
+        ("(?:a{1,128}|b)c", None),
+        ("(?:a{1,128}|b)|c", "(?:a{1,}|b)|c"),
+        ("(?:a{1,128}|b[)|]c)", "(?:a{1,}|b[)|]c)"),
+        (r"(?:a{1,128}|b\)|c[]|x])", r"(?:a{1,}|b\)|c[]|x])"),
+        (r"(?:a{1,128}|b\))c", None),
+        ("(a{1,128})?", None),
+        ("(?:a{1,128}){2}", None),
+        ("a{1,512}={0,2}", "a{1,}={0,2}"),
+        ("a{1,128}={1,2}", None),
+        ("a{1,128}?b", None),
+        ("a{1,128}?", None),
+        ("a{1,99}", None),
+        (r"a{1,128}\b", None),
+        ("a{1,200}b{2,200}", "a{1,200}b{2,}"),
+    ],
+)
+def test_only_what_a_match_ends_with_loses_its_bound(pattern: str, left: str | None) -> None:
+    assert forget_last_bounds(pattern) == (left or pattern)

@@ -12,8 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stack_composer.telemetry.guard import engines, markers, matcher, rules
+from stack_composer.telemetry.guard.budget import Patience
 from stack_composer.telemetry.guard.examples import expand
-from stack_composer.telemetry.guard.gates import derive_gate, members
+from stack_composer.telemetry.guard.gates import derive_gate, derive_sign, members
 from stack_composer.telemetry.guard.syntax import code, parser
 from stack_composer.telemetry.guard.validators import find_validator
 
@@ -45,7 +46,7 @@ def found(kind: str, text: str, profile: str = "strict") -> list[str]:
         searcher.rules[hit.rule].name
         for index in searcher._candidates(data)
         if index < len(searcher.rules)
-        for hit in matcher.search_rule(*searcher._search(index), data, index, matcher.Patience())
+        for hit in matcher.search_rule(*searcher._search(index), data, index, Patience())
     ]
 
 
@@ -98,7 +99,7 @@ def spans_of(rule: str, text: str) -> list[tuple[int, int]]:
     searcher = engine("re")
     index = next(at for at, one in enumerate(searcher.rules) if one.name == rule)
     data = markers.encode(text)
-    hits = matcher.search_rule(*searcher._search(index), data, index, matcher.Patience())
+    hits = matcher.search_rule(*searcher._search(index), data, index, Patience())
     return [(hit.start, hit.end) for hit in hits]
 
 
@@ -141,13 +142,14 @@ def test_validators_exist(rule: dict[str, Any]) -> None:
 
 
 def test_gates_and_anchors_never_miss_what_the_pattern_matches() -> None:
-    """Random texts of each pattern's own making hit its gate and hold an anchor."""
+    """Random texts of each pattern's own making hit its gate and sign, and hold an anchor."""
     for rule in TEXT_RULES:
         holds_up(rule)
 
 
 def holds_up(rule: dict[str, Any]) -> None:
     gate = re.compile(derive_gate(rule["pattern"]).encode())
+    sign = re.compile(derive_sign(rule["pattern"]).encode())
     anchors = [anchor.encode("latin-1") for anchor in rule["anchors"]]
     texts = st.from_regex(re.compile(rule["pattern"].encode()))
 
@@ -157,6 +159,7 @@ def holds_up(rule: dict[str, Any]) -> None:
     @given(texts)
     def check(data: bytes) -> None:
         assert gate.search(data), rule["name"]
+        assert sign.search(data), rule["name"]
         assert not anchors or any(anchor in data.lower() for anchor in anchors), rule["name"]
 
     check()

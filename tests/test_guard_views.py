@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stack_composer.telemetry.guard import matcher as matcher_module
+from stack_composer.telemetry.guard import budget
 from stack_composer.telemetry.guard import views as module
 from stack_composer.telemetry.guard.engine import Guard
 from stack_composer.telemetry.guard.policy import Policy
@@ -190,12 +190,12 @@ def test_a_text_with_nuls_has_one_patience(monkeypatch: pytest.MonkeyPatch) -> N
     """It is searched three times, and may not take three times as long."""
     made = []
 
-    class Counted(matcher_module.Patience):
+    class Counted(budget.Patience):
         def __init__(self) -> None:
             super().__init__()
             made.append(self)
 
-    monkeypatch.setattr(matcher_module, "Patience", Counted)
+    monkeypatch.setattr(budget, "Patience", Counted)
     guard = Guard(Policy(salt=bytes(32)))
     assert guard.value("note", f"a\0b {MAIL} c") == "a\0b [redacted:email] c"
     assert len(made) == 1

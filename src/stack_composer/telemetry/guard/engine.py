@@ -12,11 +12,12 @@ from __future__ import annotations
 
 from stack_composer.telemetry.model import DROPPED
 
+from .budget import TEXT_CHARS_MAX
 from .keys import KEY_CHARS_MAX, KeyTable, Verdict
 from .markers import tombstone
 from .rules import KeyRule
 from .tally import FAULT, Gone, Tally
-from .texts import TEXT_CHARS_MAX, TOO_LONG, Finding, TextJudge
+from .texts import TOO_LONG, Finding, TextJudge
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

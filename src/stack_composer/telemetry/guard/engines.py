@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from functools import partial
 from itertools import accumulate
 
+from .budget import UnsettledError
 from .hidden import HIDDEN
 from .markers import encode
-from .matcher import Matcher, UnsettledError
+from .matcher import Matcher
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    import re
+    from collections.abc import Callable, Iterable, Sequence
     from typing import Any, Final
 
-    from .matcher import Pattern
+    from .matcher import Find, Spans
     from .rules import TextRule
 
 _APART: Final = ("structure", "assignment", "own")  # Tiers with an automaton of their own.
+_NOWHERE: Final = ((-1, -1),)
 _RE2_BYTES_MAX = 64 << 20  # Room for the automaton's states; it takes what it needs.
 
 
@@ -30,16 +34,8 @@ class Re2Matcher(Matcher):
         super().__init__(rules)
         self._re2 = re2
         self._parts = _parts(rules)
-        self._gates = [
-            re2.compile(
-                b"|".join(self._gate_of(index) for index in part), self._options(captures=False)
-            )
-            for part in self._parts
-        ]
+        self._gates = [self._compile_gate(part) for part in self._parts]
         self._sets: list[Any] = [None] * len(self._parts)
-
-    def _gate_of(self, index: int) -> bytes:
-        return self.rules[index].gate if index < len(self.rules) else HIDDEN
 
     def _suspects(self, texts: Sequence[str], data: bytes) -> list[int]:
         return texts_hit(self._gates, texts, data)
@@ -48,7 +44,7 @@ class Re2Matcher(Matcher):
         found: list[int] = []
         for number, (part, gate) in enumerate(zip(self._parts, self._gates, strict=True)):
             # The gate has seen this text before; the set reads each new one to its end.
-            if gate.search(data) is None:
+            if gate(data, 0, len(data))[0][0] < 0:
                 continue
             union = self._sets[number] or self._compile_set(part)
             self._sets[number] = union
@@ -57,14 +53,25 @@ class Re2Matcher(Matcher):
             found += [part[hit] for hit in hits] if hits else part
         return sorted(found)
 
-    def _compile(self, pattern: bytes) -> Pattern:
-        compiled: Pattern = self._re2.compile(pattern, self._options(captures=True))
-        return compiled
+    def _compile(self, pattern: bytes) -> Find:
+        return found_by_re2(self._re2.compile(pattern, self._options(captures=True)))
+
+    def _compile_gate(self, part: Sequence[int]) -> Find:
+        """What finds the end of a part's first hit; where it began is not told.
+
+        To tell it RE2 would read backwards too, with a second automaton, which makes a
+        state for each byte of a token that nobody has seen before.
+        """
+        gates = [self.rules[at].gate if at < len(self.rules) else HIDDEN for at in part]
+        pattern = b"(?s:.*?)(?:" + b"|".join(gates) + b")"
+        return found_by_re2(
+            self._re2.compile(pattern, self._options(captures=False)), anchored=True
+        )
 
     def _compile_set(self, part: Sequence[int]) -> Any:
         union = self._re2.Set.SearchSet(self._options(captures=False))
-        for index in part:
-            union.Add(self._gate_of(index))
+        for at in part:
+            union.Add(self.rules[at].sign if at < len(self.rules) else HIDDEN)
         union.Compile()
         return union
 
@@ -91,24 +98,64 @@ def _parts(rules: Sequence[TextRule]) -> list[list[int]]:
     return list(parts.values())
 
 
+def found_by_re2(compiled: Any, *, anchored: bool = False) -> Find:
+    """The search of a pattern that RE2 compiled; ``anchored`` if it begins where asked.
+
+    RE2's own, without the object that its wrapper makes of each match: that takes twice as
+    long as the search.
+    """
+    try:
+        anchors = type(compiled._regexp).Anchor
+        anchor = anchors.ANCHOR_START if anchored else anchors.UNANCHORED
+        return partial(compiled._regexp.Match, anchor)
+    except AttributeError:  # Another version of the wrapper.
+        return _by_match(compiled.match if anchored else compiled.search)
+
+
+def found_by_re(compiled: re.Pattern[bytes]) -> Find:
+    """The search of a pattern that ``re`` compiled."""
+    search = compiled.search
+
+    def find(data: bytes, start: int, end: int) -> Spans:
+        match = search(data, start, end)
+        return _NOWHERE if match is None else match.regs
+
+    return find
+
+
+def _by_match(search: Callable[[bytes, int, int], Any]) -> Find:
+    def find(data: bytes, start: int, end: int) -> Spans:
+        match = search(data, start, end)
+        if match is None:
+            return _NOWHERE
+        return [match.span(group) for group in range(match.re.groups + 1)]
+
+    return find
+
+
 class ReMatcher(Matcher):
     """The engine of the standard library: slower, for where google-re2 has no wheel.
 
     A union of a hundred patterns would be tried at each byte. Instead, the anchors of
     each rule are looked for in the lower-cased data, and a rule none of whose anchors
     is there is not searched for.
+
+    A failing search may try many ways from each place, which nothing here can bound but
+    the length of the text. So a longer one is dropped.
     """
+
+    chars_max = 1 << 14
 
     def __init__(self, rules: Sequence[TextRule]) -> None:
         import re
 
         super().__init__(rules)
         self._re = re
-        self._hidden = re.compile(HIDDEN)
+        self._find_hidden = found_by_re(re.compile(HIDDEN))
 
     def _suspects(self, texts: Sequence[str], data: bytes) -> list[int]:
         patterns = [
-            self._hidden if index == len(self.rules) else self._search(index)[0]
+            self._find_hidden if index == len(self.rules) else self._search(index)[0]
             for index in self._candidates(data)
         ]
         return texts_hit(patterns, texts, data)
@@ -120,21 +167,29 @@ class ReMatcher(Matcher):
             for index, rule in enumerate(self.rules)
             if not rule.anchors or any(anchor in lowered for anchor in rule.anchors)
         ]
-        return [*rules, len(self.rules)] if self._hidden.search(data) else rules
+        return [*rules, len(self.rules)] if self._finds_hidden(data) else rules
 
-    def _compile(self, pattern: bytes) -> Pattern:
-        return self._re.compile(pattern)
+    def _finds_hidden(self, data: bytes) -> bool:
+        return self._find_hidden(data, 0, len(data))[0][0] >= 0
+
+    def _compile(self, pattern: bytes) -> Find:
+        return found_by_re(self._re.compile(pattern))
 
 
-def texts_hit(patterns: Iterable[Pattern], texts: Sequence[str], data: bytes) -> list[int]:
-    """The indexes of the texts in which a pattern hits; ``data`` is ``texts`` joined."""
+def texts_hit(finds: Iterable[Find], texts: Sequence[str], data: bytes) -> list[int]:
+    """The indexes of the texts in which a search finds something; ``data`` is ``texts`` joined.
+
+    Only the first and the last byte of a match may be a separator, and no match is
+    shorter than three bytes, so its last byte but one lies in its text.
+    """
     starts: list[int] = []
     found: set[int] = set()
-    for pattern in patterns:
+    size = len(data)
+    for find in finds:
         position = 0
-        while match := pattern.search(data, position):
-            starts = starts or text_starts(texts, len(data))
-            index = text_at(starts, match)
+        while (end := find(data, position, size)[0][1]) >= 0:
+            starts = starts or text_starts(texts, size)
+            index = bisect_right(starts, end - 2) - 1
             found.add(index)
             position = after_text(starts, index, position)
     return sorted(found)
@@ -147,16 +202,6 @@ def text_starts(texts: Sequence[str], joined_bytes: int) -> list[int]:
     else:
         lengths = (len(encode(text)) for text in texts)
     return list(accumulate((length + 1 for length in lengths), initial=0))
-
-
-def text_at(starts: Sequence[int], match: Any) -> int:
-    """The index of the text that ``match`` lies in.
-
-    Only the first and the last byte of a match may be a separator, and no match is
-    shorter than three bytes, so its middle lies in its text.
-    """
-    start, end = match.span()
-    return bisect_right(starts, (start + end) // 2) - 1
 
 
 def after_text(starts: Sequence[int], index: int, position: int) -> int:

@@ -1,7 +1,8 @@
 """Derive from each pattern what must be there for it to hit, and is cheaper to find.
 
-For the fast engine that is a *gate*, a simpler pattern; for the slow one *anchors*,
-plain texts one of which is in every hit.
+For the fast engine that is a *gate*, a simpler pattern, and a *sign*, a simpler one still,
+for what the gate let through; for the slow one *anchors*, plain texts one of which is in
+every hit.
 
 The gate is searched over every text, so what counts is how many states its automaton
 visits on clean ones. A long counted repetition has a state for each count, and several
@@ -14,11 +15,16 @@ of them multiply. So a gate keeps the telling part of a pattern and cuts the res
 Each step only lets more through, so no hit is lost; the confirmation that follows
 uses the pattern itself. Nothing here is written by hand for a rule, so a new rule
 cannot be given the wrong one. This runs when table.py is made, never in a program.
+
+``forget_last_bounds`` does for a pattern itself what its automaton needs most: a value of
+4 to 128 characters is one of 4 or more, and 124 states less. What is beyond a bound is as
+much a part of the secret.
 """
 
 from __future__ import annotations
 
-from math import log2
+import re
+from math import inf, log2
 from typing import TYPE_CHECKING, Any
 
 from .syntax import code, parser
@@ -30,15 +36,64 @@ _REPEAT_MAX = 8  # A repetition with a greater minimum is long.
 _LEADING_KEPT = 2  # Characters kept of a long repetition that leads.
 _TELLING_BITS = 18.0
 _WEAK_BITS = 10.0
+_SIGN_BITS = 32.0
 _ANCHORS_MAX = 64
 _CLASS_MAX = 8
+_BOUND_MIN = 100
+_BOUNDED = re.compile(r"\{([0-9]+),([0-9]+)\}")
+_MAY_FOLLOW = re.compile(r"=\{0,[0-9]\}|\)(?![?*+{])")
+_SKIPPED = re.compile(r"\\.|\[\^?\]?(?:[^\]\\]|\\.)*\]", re.DOTALL)
 _PRINTABLE = frozenset(range(32, 127))
+
+
+def forget_last_bounds(pattern: str) -> str:
+    """``pattern`` without the upper bound, if it is a high one, of what its matches end with."""
+    for bound in reversed(list(_BOUNDED.finditer(pattern))):
+        if int(bound[2]) >= _BOUND_MIN and _is_last(pattern, bound.end()):
+            pattern = f"{pattern[: bound.start()]}{{{bound[1]},}}{pattern[bound.end() :]}"
+    return pattern
+
+
+def _is_last(pattern: str, at: int) -> bool:
+    """Whether every match may end ``at`` that place; base64's padding may follow."""
+    while at < len(pattern):
+        if pattern[at] == "|":
+            at = _group_end(pattern, at)
+        elif more := _MAY_FOLLOW.match(pattern, at):
+            at = more.end()
+        else:
+            return False
+    return True
+
+
+def _group_end(pattern: str, at: int) -> int:
+    """Where the group ends that ``at`` stands in; the end of all if it stands in none."""
+    depth = 0
+    while at < len(pattern):
+        if skipped := _SKIPPED.match(pattern, at):
+            at = skipped.end()
+            continue
+        depth += (pattern[at] == "(") - (pattern[at] == ")")
+        if depth < 0:
+            return at
+        at += 1
+    return at
 
 
 def derive_gate(pattern: str) -> str:
     """A pattern without groups that hits in every text in which ``pattern`` does."""
     tree = parser.parse(pattern.encode())
     return _Gate().sequence(list(tree), 0.0, lead=True)[0]
+
+
+def derive_sign(pattern: str) -> str:
+    """A pattern that hits wherever the gate does, and ends as soon as it tells enough.
+
+    It tells which rules to ask about a text in which a gate hit. More of them are asked
+    than by the gates, but an automaton of signs has no states that count.
+    """
+    tree = parser.parse(pattern.encode())
+    return _Gate(enough=_SIGN_BITS).sequence(list(tree), 0.0, lead=True)[0]
 
 
 def derive_anchors(pattern: str) -> tuple[str, ...]:
@@ -122,7 +177,13 @@ def _product(parts: Iterable[set[str] | None]) -> set[str] | None:
 
 
 class _Gate:
-    """Writes a gate; every method gives its text, its bits, and whether it is whole."""
+    """Writes a gate; every method gives its text, its bits, and whether it is whole.
+
+    Where ``enough`` bits stand, it ends.
+    """
+
+    def __init__(self, enough: float = inf) -> None:
+        self._enough = enough
 
     def sequence(self, items: list[Any], before: float, *, lead: bool) -> tuple[str, float, bool]:
         """The gate of ``items``, which ``before`` bits stand in front of."""
@@ -130,6 +191,8 @@ class _Gate:
             items = self._without_weak_lead(_with_boundary_inside(items))
         text, bits = "", 0.0
         for index, item in enumerate(items):
+            if before + bits >= self._enough:
+                return text, bits, False
             part, more, whole = self._item(item, before + bits, lead=lead and index == 0)
             text += part
             bits += more

@@ -18,23 +18,26 @@ point, which is why guarding guarded text changes nothing.
 
 from __future__ import annotations
 
+from .budget import TEXT_CHARS_MAX, Budget, Patience, UnsettledError, weight
 from .markers import blank_markers, encode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
-    from typing import Any, Final, Protocol, TypeAlias
+    from typing import Final, TypeAlias
 
     from .rules import TextRule
 
-    class Pattern(Protocol):
-        """A compiled pattern of either engine."""
+    Spans: TypeAlias = Sequence[tuple[int, int]]
+    Find: TypeAlias = Callable[[bytes, int, int], Spans]
+    """A compiled pattern of either engine: where its first match between two places stands.
 
-        def search(self, data: bytes, pos: int = 0) -> Any:
-            """Find the first match at or after ``pos``, or None."""
-
+    First the match, then each of its groups; -1 and -1 for one that took no part, and for
+    the match if there is none.
+    """
     Check: TypeAlias = Callable[[bytes, int, int], int]
-    Search: TypeAlias = tuple[Pattern, Check]
+    Search: TypeAlias = tuple[Find, Check, int]
+    """A rule's pattern and validator, and how dear its hits are."""
     Exempt: TypeAlias = Callable[[int, bytes], bool]
     """Whether a match (the bytes) of the rule with that index is let be."""
 
@@ -43,40 +46,10 @@ ROUNDS_MAX: Final = 16
 REPEATED_BYTES_MIN: Final = 12
 REPEATED_SPANS_MAX: Final = 64
 MATCH_BYTES_MIN: Final = 3
-PATIENCE: Final = 1 << 25
-"""What looking at the hits of one text may cost, in bytes read; it is some 0.2 s."""
-_HIT_COST: Final = 256
 LONG_BYTES_MIN: Final = 64
 _RUN_CHARS: Final = frozenset(
     b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+/=_-"
 )
-
-
-class UnsettledError(Exception):
-    """A text cannot be judged: it still had hits after ``ROUNDS_MAX`` rounds, or too many."""
-
-
-class Patience:
-    """What is left for the hits of one text.
-
-    A hit that is refused is stepped over by one byte, so a text made for it, a long run
-    that is refused at every place, would be read as often as it has bytes.
-    """
-
-    __slots__ = ("left",)
-
-    def __init__(self) -> None:
-        self.left = PATIENCE
-
-    def spend(self, match_bytes: int) -> None:
-        """Pay for one hit.
-
-        Raises:
-            UnsettledError: Nothing is left; the text must be dropped.
-        """
-        self.left -= match_bytes + _HIT_COST
-        if self.left < 0:
-            raise UnsettledError
 
 
 class Span:
@@ -114,7 +87,12 @@ class Matcher:
 
     ``suspects`` asks the gate about many texts; ``spans`` is the thorough answer for
     one of them.
+
+    Attributes:
+        chars_max: The longest text that it is to be asked about.
     """
+
+    chars_max = TEXT_CHARS_MAX
 
     def __init__(self, rules: Sequence[TextRule]) -> None:
         self.rules = rules
@@ -139,7 +117,7 @@ class Matcher:
         """
         raise NotImplementedError
 
-    def _compile(self, pattern: bytes) -> Pattern:
+    def _compile(self, pattern: bytes) -> Find:
         raise NotImplementedError
 
     def _search(self, index: int) -> Search:
@@ -150,7 +128,8 @@ class Matcher:
             from .validators import find_validator
 
             rule = self.rules[index]
-            search = (self._compile(rule.pattern), find_validator(rule.validator))
+            check = find_validator(rule.validator)
+            search = (self._compile(rule.pattern), check, weight(rule.validator))
             self._searches[index] = search
         return search
 
@@ -173,8 +152,9 @@ class Matcher:
             if not fresh:
                 return found
             fresh = merge(_whole_characters(data, span) for span in fresh)
-            fresh = merge(fresh + repeats(work, fresh))
-            found = merge(found + fresh)
+            if more := repeats(work, fresh):
+                fresh = merge(fresh + more)
+            found = merge(found + fresh) if found else fresh
             work = _blank(work, fresh)
             if len(work) - work.count(0) < MATCH_BYTES_MIN:
                 return found  # The secret was all there was: nothing is left to look at.
@@ -221,8 +201,9 @@ class Matcher:
 
 
 def search_rule(
-    pattern: Pattern,
+    find: Find,
     check: Check,
+    dear: int,
     data: bytes,
     index: int,
     patience: Patience,
@@ -232,18 +213,28 @@ def search_rule(
 ) -> list[Span]:
     """Find every confirmed hit of one rule; ``joined`` if ``data`` is lines put together.
 
+    ``dear`` is the weight of its hits in the rule's budget.
+
     A hit that the validator refuses is stepped over by one byte only, since the secret
-    may begin inside it. One that the user exempted is stepped over as a whole.
+    may begin inside it. One that the user exempted is stepped over as a whole. Where the
+    rule's budget is spent, all that follows is one hit, which nobody can exempt.
 
     Raises:
         UnsettledError: ``patience`` came to its end.
     """
     found = []
-    position = 0
-    last = len(data) - MATCH_BYTES_MIN
-    while position <= last and (match := pattern.search(data, position)):
-        patience.spend(match.end() - match.start())
-        start, end = secret_span(match)
+    budget = Budget(data, dear)
+    position, size = 0, len(data)
+    while position <= size - MATCH_BYTES_MIN:
+        spans = find(data, position, size)
+        first, after = spans[0]
+        if first < 0:
+            break
+        start, end = secret_span(spans)
+        if budget.is_spent(first):
+            found.append(Span(start, size, index))
+            break
+        budget.pay(after - first)
         if end > start and (answer := check(data, start, end)):
             end = max(end, answer)
             if not joined:
@@ -252,7 +243,8 @@ def search_rule(
                 found.append(Span(start, end, index))
             position = end
         else:
-            position = int(match.start()) + 1
+            position = first + 1
+    patience.spend(budget.spent)
     return found
 
 
@@ -267,14 +259,12 @@ def run_end(data: bytes, start: int, end: int) -> int:
     return end
 
 
-def secret_span(match: Any) -> tuple[int, int]:
+def secret_span(spans: Spans) -> tuple[int, int]:
     """The first group that took part in the match; the match itself without groups."""
-    for group in range(1, match.re.groups + 1):
-        span: tuple[int, int] = match.span(group)
+    for span in spans[1:]:
         if span[0] >= 0:
             return span
-    whole: tuple[int, int] = match.span()
-    return whole
+    return spans[0]
 
 
 def merge(spans: Iterable[Span]) -> list[Span]:

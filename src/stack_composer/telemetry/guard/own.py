@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from stack_composer.telemetry.errors import GuardError
 
 from .engines import best_matcher
-from .gates import derive_anchors, derive_gate
+from .gates import derive_anchors, derive_gate, derive_sign
 from .keys import fold
 from .markers import encode
 from .matcher import Leave
@@ -254,6 +254,7 @@ def _compile(rule: OwnRule, pattern: str) -> None:
             rule.action,
             derive_anchors(written),
             derive_gate(written),
+            derive_sign(written),
             written,
             "",
             rule.reason,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 
+from .budget import EARNED_BYTES, FREE_BYTES, HIT_BYTES, READS, weight
 from .hidden import HIDDEN
 from .matcher import REPEATED_BYTES_MIN, REPEATED_SPANS_MAX
 from .rules import TextRule, text_rules
@@ -55,15 +56,16 @@ def _marked(data: bytes, owner: list[tuple[int, str] | None]) -> bytes:
 def find_reference(data: bytes, rules: list[TextRule]) -> list[tuple[int, str] | None]:
     """For each byte of ``data``: the number of its hit and the rule's name, or None."""
     hidden = bytearray(_MARKER.sub(lambda marker: b"\0" * len(marker[0]), data))
-    owner: list[tuple[int, str] | None] = [None] * len(data)
-    hits = 0
+    found: list[tuple[int, int, int]] = []
     while fresh := _all_hits(bytes(hidden), rules) + _hidden_hits(bytes(hidden), rules):
         fresh = _united([_widened(data, hit) for hit in fresh])
-        for start, end, rule in _united(fresh + _repeats(bytes(hidden), fresh)):
-            hits += 1
-            for at in range(start, end):
-                hidden[at] = 0
-                owner[at] = owner[at] or (hits, rules[rule].name)
+        fresh = _united(fresh + _repeats(bytes(hidden), fresh))
+        found = _united(found + fresh)
+        for start, end, _ in fresh:
+            hidden[start:end] = bytes(end - start)
+    owner: list[tuple[int, str] | None] = [None] * len(data)
+    for number, (start, end, rule) in enumerate(found):
+        owner[start:end] = [(number, rules[rule].name)] * (end - start)
     return owner
 
 
@@ -74,9 +76,14 @@ def _all_hits(
     for number, rule in enumerate(rules):
         check = find_validator(rule.validator)
         pattern = re.compile(rule.pattern)
-        at = 0
+        at = spent = 0
         while match := pattern.search(data, at):
             start, end = _secret(match)
+            before = data[: match.start()].replace(b"\0", b"")
+            if spent > FREE_BYTES + EARNED_BYTES * len(before):
+                hits.append((start, len(data), number))
+                break
+            spent += weight(rule.validator) * (HIT_BYTES + READS * len(match[0]))
             if end > start and (answer := check(data, start, end)):
                 end = max(end, answer)
                 if end - start >= 64 and not joined and (rest := _RUN.match(data, end - 1)):

@@ -35,8 +35,10 @@ class TextRule:
             Derived by gates.py.
         gate: A cheaper pattern, without groups, that hits wherever ``pattern`` does;
             derived by gates.py.
+        sign: A cheaper one still, that hits wherever ``gate`` does; derived too.
         pattern: RE2 syntax that ``re`` takes too, for bytes. The first group that
-            took part is the secret; without groups the whole match is.
+            took part is the secret; without groups the whole match is. What it ends with
+            has no high upper bound (see gates.py).
         validator: Name of a function of the package validators that has the last
             word ("tokens.jwt"), or "".
         reason: Why the rule is there, for people.
@@ -50,6 +52,7 @@ class TextRule:
         "pattern",
         "profile",
         "reason",
+        "sign",
         "tier",
         "validator",
     )
@@ -62,6 +65,7 @@ class TextRule:
         action: str,
         anchors: Sequence[str],
         gate: str,
+        sign: str,
         pattern: str,
         validator: str,
         reason: str,
@@ -72,6 +76,7 @@ class TextRule:
         self.action = action
         self.anchors = tuple(anchor.encode("latin-1") for anchor in anchors)
         self.gate = gate.encode()
+        self.sign = sign.encode()
         self.pattern = pattern.encode()
         self.validator = validator
         self.reason = reason
@@ -179,17 +184,30 @@ def _with_defaults(rule: dict[str, Any], words: dict[str, list[str]]) -> dict[st
     if "«services»" in rule.get("pattern", ""):
         from .validators.services import COMMON, SERVICES
 
-        names = "|".join(sorted(SERVICES - COMMON))
+        names = _alternatives(sorted(SERVICES - COMMON))
         filled["pattern"] = rule["pattern"].replace("«services»", names)
     if rule["tier"] == "key":
         filled = {"ends": False, "numbers": False, **filled}
         filled["spared"] = words.get(rule.get("spared", ""), [])
     else:
-        from .gates import derive_anchors, derive_gate
+        from .gates import derive_anchors, derive_gate, derive_sign, forget_last_bounds
 
+        filled["pattern"] = forget_last_bounds(filled["pattern"])
         filled["anchors"] = derive_anchors(filled["pattern"])
         filled["gate"] = derive_gate(filled["pattern"])
+        filled["sign"] = derive_sign(filled["pattern"])
     return filled
+
+
+def _alternatives(names: Sequence[str]) -> str:
+    """A pattern for sorted ``names`` by their first letters: ``re`` would try each of them."""
+    from itertools import groupby
+
+    groups = ((first, list(group)) for first, group in groupby(names, lambda name: name[:2]))
+    return "|".join(
+        f"{first}(?:{'|'.join(name[2:] for name in group)})" if len(group) > 1 else group[0]
+        for first, group in groups
+    )
 
 
 def render_table(rules: list[dict[str, Any]]) -> str:
@@ -202,7 +220,7 @@ def render_table(rules: list[dict[str, Any]]) -> str:
     ]  # fmt: skip
     texts = [
         (r["name"], r["tier"], r["profile"], r["action"], tuple(r["anchors"]), r["gate"],
-         r["pattern"], r["validator"], r["reason"])
+         r["sign"], r["pattern"], r["validator"], r["reason"])
         for r in rules
         if r["tier"] != "key"
     ]  # fmt: skip

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 
+from .budget import TEXT_CHARS_MAX
 from .keys import Verdict
 from .markers import tombstone
 from .plain import is_plain
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from .policy import Policy
     from .tally import Tally
 
-TEXT_CHARS_MAX: Final = 1 << 16
 TOO_LONG: Final = "too-long"
 OF_PERSONS: Final = ("person", "national")
 """The tiers that ids made by machines are not searched for."""
@@ -114,13 +114,14 @@ class TextJudge:
         if self._matcher is None and all(map(self._is_plain, texts)):
             return ()
         matcher = self.matcher()
+        most = matcher.chars_max
         joined = "\0".join(texts)
         if joined.count("\0") < len(texts) and (
-            len(joined) <= TEXT_CHARS_MAX or max(map(len, texts)) <= TEXT_CHARS_MAX
+            len(joined) <= most or max(map(len, texts)) <= most
         ):
             return matcher.suspects(texts, joined)
         # A text that is too long, or holds our separator, is a suspect anyway.
-        odd = {at for at, text in enumerate(texts) if len(text) > TEXT_CHARS_MAX or "\0" in text}
+        odd = {at for at, text in enumerate(texts) if len(text) > most or "\0" in text}
         even = ["" if at in odd else text for at, text in enumerate(texts)]
         return sorted(odd.union(matcher.suspects(even, "\0".join(even))))
 
@@ -133,6 +134,8 @@ class TextJudge:
                 return self._tally.gone(TOO_LONG)
             if self._is_plain(text):
                 return text
+            if len(text) > self.matcher().chars_max:
+                return self._tally.gone(TOO_LONG)
             data, spans = self._spans(text, verdict)
             return self._redact(data, spans) if spans else text
         except Exception:  # noqa: BLE001 - fail closed: every fault drops and is counted
@@ -174,18 +177,22 @@ class TextJudge:
     def rule_in_bytes(self, value: bytes, verdict: KeyVerdict) -> str:
         """The name of the first rule that finds something in ``value``, or "".
 
+        ``TOO_LONG`` if it is longer than a text may be.
+
         Raises:
             Exception: The search failed.
         """
         matcher = self.matcher()
+        if len(value) > matcher.chars_max:
+            return TOO_LONG
         spans = _spans_or_all_if_wide(matcher, value, self._leave(verdict))
         return matcher.rules[spans[0].rule].name if spans else ""
 
     def findings(self, text: str, verdict: KeyVerdict) -> list[Finding]:
         """What the rules find in ``text``; a fault is one finding over all of it."""
-        if len(text) > TEXT_CHARS_MAX:
-            return [Finding(TOO_LONG, 0, len(text), "drop")]
         try:
+            if len(text) > self.matcher().chars_max:
+                return [Finding(TOO_LONG, 0, len(text), "drop")]
             data, spans = self._spans(text, verdict)
             return [_finding(self.matcher(), data, span) for span in spans]
         except Exception:  # noqa: BLE001 - fail closed: every fault drops and is counted
@@ -254,7 +261,7 @@ def _spans_or_all_if_wide(matcher: Matcher, data: bytes, leave: Leave | None) ->
     Between NULs stand the letters of a text of two or four bytes a character (UTF-16)
     that is taken for one of single bytes; and one NUL hides the rest of a secret.
     """
-    from .matcher import Patience
+    from .budget import Patience
 
     patience = Patience()
 

@@ -35,7 +35,7 @@ _NAME_WORDS_MAX: Final = 3  # "the odds api"
 
 def credential(data: bytes, start: int, end: int) -> bool:
     """What stands where a credential belongs, unless it is a word or a reference."""
-    value = data[start:end].rstrip(b".")
+    value = data[start:end][:_VALUE_BYTES_MAX].rstrip(b".")
     if is_placeholder(value) or is_reference(value):
         return False
     return is_random(value, 3.0) or (len(value) >= 20 and entropy(value) > 3.6)
@@ -46,7 +46,7 @@ def credential(data: bytes, start: int, end: int) -> bool:
 
 def password(data: bytes, start: int, end: int) -> bool:
     """What is assigned to a password: anything but code, types and placeholders."""
-    value = data[start:end].strip()
+    value = data[start:end][:_VALUE_BYTES_MAX].strip()
     lowered = value.lower().rstrip(b".:!?")
     if len(value) < 4 or lowered in NOTHING or is_placeholder(value):
         return False
@@ -89,7 +89,7 @@ def _is_bare_password(data: bytes, start: int, end: int) -> bool:
 
 def password_argument(data: bytes, start: int, end: int) -> bool:
     """A password among arguments: there a plain word is no code."""
-    value = data[start:end]
+    value = data[start:end][:_VALUE_BYTES_MAX]
     if value.isdigit() and len(value) < 6:
         return False  # a port
     lowered = value.lower()
@@ -167,7 +167,7 @@ _LINE_ENDS: Final = _COLON_ENDS | {b" ", b";", b'"', b"'"}
 
 def password_nearby(data: bytes, start: int, end: int) -> bool:
     """After the word alone: letters, digits and either capitals or signs, as passwords have."""
-    value = data[start:end].rstrip(b".,:;!?")
+    value = data[start:end][:_VALUE_BYTES_MAX].rstrip(b".,:;!?")
     if len(value) < 6 or not has_digit(value) or is_placeholder(value) or is_reference(value):
         return False
     if _NAME_OR_TIME.match(value):
@@ -183,7 +183,7 @@ _NAME_OR_TIME: Final = re.compile(
 
 def setting(data: bytes, start: int, end: int) -> bool:
     """What fills the rest of a line of settings, be there signs of code in it or not."""
-    value = data[start:end]
+    value = data[start:end][:_VALUE_BYTES_MAX]
     if value.rstrip(b"\"'")[-1:] in _CODE_ENDS or _CALL.match(value) or is_placeholder(value):
         return False
     if value.lower() in NOTHING or _LOOKUP.match(value) or b"://" in value:
@@ -219,7 +219,7 @@ _PASSWORD_KEY: Final = re.compile(
 
 def secret(data: bytes, start: int, end: int) -> bool:
     """What is assigned to a token or key, if it looks made by a machine."""
-    value = data[start : min(end, start + _VALUE_BYTES_MAX)].rstrip(b".:!?-_")
+    value = data[start:end][:_VALUE_BYTES_MAX].rstrip(b".:!?-_")
     quoted = _is_quoted(data, start)
     if not quoted and data[max(0, start - 8) : start].rstrip().endswith(b" or"):
         return False
@@ -283,7 +283,7 @@ _COMPARED: Final = re.compile(rb"[\"'`][ \t]*(?:[!=]=+|\.[A-Za-z]+\()[ \t]*([A-Z
 
 def secret_argument(data: bytes, start: int, end: int) -> bool:
     """What follows the name of a password or of a secret with only a space between."""
-    value = data[start:end]
+    value = data[start:end][:_VALUE_BYTES_MAX]
     if _PASSWORD_KEY.search(data[max(0, start - _BEFORE_BYTES_MAX) : start]):
         return password_argument(data, start, end)
     before = words_before(data, start)
@@ -294,7 +294,7 @@ def secret_argument(data: bytes, start: int, end: int) -> bool:
 
 def secret_nearby(data: bytes, start: int, end: int) -> bool:
     """A longer random value: there is no sign of assignment to lean on."""
-    value = data[start:end].strip(b".:_-=")
+    value = data[start:end][:_VALUE_BYTES_MAX].strip(b".:_-=")
     if len(value) < 14 or _is_plain(value) or _FILE.search(value):
         return False
     before = words_before(data, start)
@@ -316,7 +316,7 @@ def service_key(data: bytes, start: int, end: int) -> bool:
         owned.pop()
     named = before[len(owned) :]
     owned = owned[-_NAME_WORDS_MAX:]
-    value = data[start:end]
+    value = data[start:end][:_VALUE_BYTES_MAX]
     if not owned or owned[-1] in _DESCRIPTIONS:
         return False
     if named and named[-1].endswith("id"):

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from typing import Final
 
 
+_VALUE_BYTES_MAX: Final = 512
+
+
 def url_credentials(data: bytes, start: int, end: int) -> bool:
     """User and password, unless the password is a reference or a placeholder."""
     password = data[start:end].replace(b"/", b":").partition(b":")[2]
@@ -36,7 +39,7 @@ _NAME: Final = re.compile(rb"(?:[?&;#]|%(?:3[Ff]|26|23))([A-Za-z0-9_.-]{1,48})(?
 
 def url_secret(data: bytes, start: int, end: int) -> bool:
     """The value of a query's credential; under a doubtful name only a random one."""
-    value = data[start:end]
+    value = data[start:end][:_VALUE_BYTES_MAX]
     if is_placeholder(value) or is_reference(value.rstrip(b"+")):
         return False
     found = _NAME.search(data[max(0, start - 56) : start])
@@ -59,7 +62,7 @@ def _is_credential_name(name: bytes) -> bool:
 
 def path_secret(data: bytes, start: int, end: int) -> bool:
     """A part of a path that chance has made, not the name of a page."""
-    value = data[start:end].rstrip(b".")
+    value = data[start:end][:_VALUE_BYTES_MAX].rstrip(b".")
     return has_digit(value) and is_random(value, 3.0) and not is_placeholder(value)
 
 
