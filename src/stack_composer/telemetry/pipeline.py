@@ -16,6 +16,7 @@ dropped records, our own as a fault; ``stats`` and ``doctor`` show both.
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -27,6 +28,7 @@ from stack_composer.telemetry.outputs import make_outputs, salt_signature
 from stack_composer.telemetry.record import ids, recorder
 from stack_composer.telemetry.record import span as spans
 from stack_composer.telemetry.record.span import OffSpan, Span
+from stack_composer.telemetry.store.names import GDPR_PENDING
 from stack_composer.telemetry.turnstile import Turnstile
 from stack_composer.telemetry.values import plain_key, settle
 
@@ -91,6 +93,7 @@ class Pipeline:
         recorder.buffered_max = config.buffered_records_max
         recorder.recording = self._recording
         recorder.span_class = _span_class(config) if self._recording else OffSpan
+        recorder.off_generation = _erasing(config)
         recorder.temporality = config.metrics_temporality
         spans.attributes_max = config.span_attribute_count_max
         spans.events_max = config.event_count_max
@@ -167,6 +170,7 @@ class Pipeline:
         self._bell.ring()
 
     def _run(self) -> None:
+        self._pay_what_is_owed()
         while not self._stopping:
             self._bell.wait(min(self.config.flush_s, 1.0))
             if self._stopping:
@@ -182,6 +186,17 @@ class Pipeline:
                 threading.excepthook(told)
             finally:
                 self._leave()
+
+    def _pay_what_is_owed(self) -> None:
+        """Purge for a generation under GDPR that was killed before it could."""
+        directory = self.config.directory
+        if os.path.lexists(os.path.join(directory, GDPR_PENDING)):
+            from stack_composer.telemetry.gdpr import pay_if_left
+
+            try:
+                pay_if_left(directory)
+            except Exception as error:
+                self._failed(error, "gdpr")
 
     def _leave(self) -> None:
         try:
@@ -443,6 +458,15 @@ def _span_class(config: Config) -> type[Span]:
 
     sampling.sampler = sampling.Sampler(name, config.sampler_ratio)
     return sampling.DrawnSpan
+
+
+def _erasing(config: Config) -> Callable[[dict[str, Any] | None], Span] | None:
+    """Give the generations that purge, under GDPR."""
+    if not config.gdpr or "file" not in config.exporter:
+        return None
+    from stack_composer.telemetry.gdpr import erasing_in
+
+    return erasing_in(config.directory)
 
 
 def _instruments() -> Any:
