@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -10,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from cli_running import COMMAND, HOUR_NS, ok, ok_json, refusal, span, spans_line, write
+from cli_running import COMMAND, HOUR_NS, ok, ok_json, refusal, run, span, spans_line, write
 from stack_composer.telemetry.cli import purge
 from stack_composer.telemetry.store.writer import BundleWriter
+from stack_composer.telemetry.store.zstd import compress_frame
 from store_lines import append, names_in
 
 DAY_NS = 24 * HOUR_NS
@@ -167,3 +169,68 @@ def test_long_plans_are_cut_and_counted(tmp_path: Path) -> None:
     assert said.count(".traces.jsonl") == 10
     assert "and 5 newer" in said
     assert sys.platform == "win32" or "dry run" in said
+
+
+# -- what is left -----------------------------------------------------------------------
+
+
+def purge_and_verify(folder: Path, *, code: int = 0) -> list[tuple[str, str]]:
+    done = run("telemetry", "purge", "--older-than", "30d", "--yes", "--verify", "--json",
+               "--dir", folder)  # fmt: skip
+    assert done.returncode == code, done.stderr
+    left = json.loads(done.stdout)["left"]
+    return [(os.path.relpath(one["path"], folder), one["why"]) for one in left]
+
+
+def test_a_purge_proves_that_nothing_is_left(folder: Path) -> None:
+    assert purge_and_verify(folder) == []
+    said = ok("telemetry", "purge", "--all", "--yes", "--verify", "--dir", folder)
+    assert said.endswith("verified: nothing of it is left in the folder\n")
+    assert ok_json("telemetry", "purge", "--all", "--yes", "--dir", folder)["left"] is None
+
+
+@pytest.mark.parametrize("form", ["copy", "sealed copy", "database", "below", "temporary"])
+def test_whatever_form_a_rest_has_it_is_found(folder: Path, form: str) -> None:
+    oldest = folder / names_in(folder)[0]
+    content = oldest.read_bytes()
+    young = names_in(folder)[-1].removesuffix(".traces.jsonl")
+    other = f"{young[:-8]}0badcafe.traces.jsonl"
+    if form == "copy":
+        name = other
+        (folder / name).write_bytes(content)
+    elif form == "sealed copy":
+        name = f"{other}.zst"
+        (folder / name).write_bytes(compress_frame(content))
+    elif form == "below":
+        (folder / "quarantine").mkdir()
+        name = f"quarantine/{oldest.name}"
+        (folder / name).write_bytes(b"cut")
+    elif form == "temporary":
+        name = f"{oldest.name.removesuffix('.jsonl')}.sketch.json.tmp.bak"
+        (folder / name).write_bytes(b"half")
+    else:
+        name = "some.db-wal"
+        (folder / name).write_bytes(bytes(5000) + content[10:] + bytes(5000))
+    left = purge_and_verify(folder, code=1)
+    assert [path for path, _ in left] == [name]
+
+
+def test_what_a_purge_that_died_has_left_goes_too(folder: Path) -> None:
+    """It had deleted the bundle, and not yet what was half-made of it."""
+    oldest = folder / names_in(folder)[0]
+    rest = oldest.with_name(oldest.name.removesuffix(".jsonl") + ".sketch.json.tmp")
+    rest.write_bytes(b"half")
+    oldest.unlink()
+    assert purge_and_verify(folder) == []
+    assert not rest.exists()
+
+
+def test_what_is_left_quotes_nothing(folder: Path) -> None:
+    content = (folder / names_in(folder)[0]).read_bytes()
+    (folder / "notes.txt").write_bytes(content)
+    done = run("telemetry", "purge", "--all", "--yes", "--verify", "--dir", folder)
+    assert done.returncode == 1
+    assert "notes.txt: ids or times that stood in a purged line" in done.stdout
+    assert json.loads(content)["resourceSpans"][0]["scopeSpans"][0]["spans"][0]["spanId"] not in (
+        done.stdout + done.stderr
+    )

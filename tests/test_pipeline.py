@@ -50,6 +50,68 @@ def test_a_running_process_purges_what_is_too_old(
     assert (tmp_path / "mine.txt").exists()
 
 
+def old_bundles(folder: Path, count: int) -> list[Path]:
+    folder.mkdir(mode=0o700, exist_ok=True)
+    month_ago_ns = time.time_ns() - 31 * DAY_NS
+    found = [
+        folder / names.open_name(names.make_stem(month_ago_ns + number, 1, b"abcd"), "logs")
+        for number in range(0, count * 1000, 1000)
+    ]
+    for path in found:
+        path.write_bytes(b'{"resourceLogs":[]}\n')
+    return found
+
+
+def record_and_end(folder: Path) -> None:
+    telemetry.configure(folder)
+    with telemetry.span("s"):
+        pass
+    telemetry.shutdown()
+
+
+def test_a_short_process_purges_at_its_end_once_a_day(tmp_path: Path) -> None:
+    folder = tmp_path / "t"
+    old = old_bundles(folder, 3)
+    for _ in range(2):  # The first one only begins the day.
+        record_and_end(folder)
+        assert all(path.exists() for path in old)
+    stamp = folder / names.PURGE_STAMP
+    for age_s in (86_400, -3_600):  # A day old; and from the future, as after a step back.
+        os.utime(stamp, (time.time() - age_s,) * 2)
+        old = old_bundles(folder, 3)
+        record_and_end(folder)
+        assert not any(path.exists() for path in old)
+    assert stamp.stat().st_mode & 0o077 == 0
+
+
+def test_a_short_process_purges_so_much_at_its_end_and_the_next_one_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "PURGED_AT_END_MAX", 2)
+    folder = tmp_path / "t"
+    old = old_bundles(folder, 3)
+    stamp = folder / names.PURGE_STAMP
+    stamp.touch()
+    os.utime(stamp, (0, 0))
+    record_and_end(folder)
+    assert [path.exists() for path in old] == [False, False, True]
+    assert stamp.stat().st_mtime == 0
+    record_and_end(folder)
+    assert not old[2].exists()
+    assert stamp.stat().st_mtime > 0
+
+
+def test_a_test_that_captures_purges_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STACK_COMPOSER_TELEMETRY_DIR", str(tmp_path / "t"))
+    old = old_bundles(tmp_path / "t", 1)
+    for gdpr in (False, True):
+        with telemetry.capture(gdpr=gdpr), telemetry.generation(), telemetry.span("s"):
+            pass
+    assert old[0].exists()
+
+
 def test_one_exporter_that_fails_does_not_stop_the_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

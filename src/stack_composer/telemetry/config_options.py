@@ -161,8 +161,9 @@ OPTIONS: Final = (
         "telemetry.gdpr",
         "bool",
         default=False,
-        doc="Record nothing at all, like the flag `--gdpr`. Of the variable's values "
-        "only `0`, `false`, `no` and `off` leave recording on.",
+        doc="Record nothing at all, and delete what there is after each stack generation, "
+        "like the flag `--gdpr`. Of the variable's values only `0`, `false`, `no` and `off` "
+        "leave recording on.",
         variable="STACK_COMPOSER_GDPR",
     ),
     Option(

@@ -16,6 +16,7 @@ dropped records, our own as a fault; ``stats`` and ``doctor`` show both.
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -27,6 +28,7 @@ from stack_composer.telemetry.outputs import make_outputs, salt_signature
 from stack_composer.telemetry.record import ids, recorder
 from stack_composer.telemetry.record import span as spans
 from stack_composer.telemetry.record.span import OffSpan, Span
+from stack_composer.telemetry.store.names import GDPR_PENDING
 from stack_composer.telemetry.turnstile import Turnstile
 from stack_composer.telemetry.values import plain_key, settle
 
@@ -51,9 +53,13 @@ CONFIG_S = 0.5
 _LAST_WAIT_S = 0.1
 """``stop`` waits this long for the turn, even if the thread took all of its time."""
 PURGE_FIRST_S = 5.0
-"""A process that lives shorter does not look for bundles that are too old."""
 PURGE_S = 3_600.0
-"""And one that lives longer does so this often."""
+"""A process that lives for so long purges, unless another one did within the hour; and so
+often after that."""
+PURGE_AT_END_S = 86_400.0
+PURGED_AT_END_MAX = 100
+"""At its end any process purges if none did for a day: so many bundles, in some
+milliseconds. What is left is for the next one."""
 
 
 class Pipeline:
@@ -91,12 +97,21 @@ class Pipeline:
         recorder.buffered_max = config.buffered_records_max
         recorder.recording = self._recording
         recorder.span_class = _span_class(config) if self._recording else OffSpan
+        recorder.off_generation = self.off_generation()
         recorder.temporality = config.metrics_temporality
         spans.attributes_max = config.span_attribute_count_max
         spans.events_max = config.event_count_max
         spans.links_max = config.link_count_max
         spans.event_attributes_max = config.event_attribute_count_max
         spans.link_attributes_max = config.link_attribute_count_max
+
+    def off_generation(self) -> Callable[[dict[str, Any] | None], Span] | None:
+        """Give what makes generations that purge, under GDPR; None otherwise."""
+        if not self.config.gdpr or "file" not in self.config.exporter:
+            return None
+        from stack_composer.telemetry.gdpr import erasing_in
+
+        return erasing_in(self.config.directory)
 
     def reload(self) -> None:
         """Follow the configuration file; a broken one keeps the last good one.
@@ -167,6 +182,7 @@ class Pipeline:
         self._bell.ring()
 
     def _run(self) -> None:
+        self._pay_what_is_owed()
         while not self._stopping:
             self._bell.wait(min(self.config.flush_s, 1.0))
             if self._stopping:
@@ -182,6 +198,17 @@ class Pipeline:
                 threading.excepthook(told)
             finally:
                 self._leave()
+
+    def _pay_what_is_owed(self) -> None:
+        """Purge for a generation under GDPR that was killed before it could."""
+        directory = self.config.directory
+        if os.path.lexists(os.path.join(directory, GDPR_PENDING)):
+            from stack_composer.telemetry.gdpr import pay_if_left
+
+            try:
+                pay_if_left(directory)
+            except Exception as error:
+                self._failed(error, "gdpr")
 
     def _leave(self) -> None:
         try:
@@ -206,8 +233,8 @@ class Pipeline:
         outputs = self._outputs
         if outputs is None:
             return
-        if self._purge_due.now() and "file" in self.config.exporter:
-            _purge(self.config)
+        if self._purge_due.now():
+            self.purge(every_s=PURGE_S)
         while outputs.tick() and not (recorder.spans or recorder.logs or self._stopping):
             self.turnstile.let_others()
 
@@ -282,6 +309,33 @@ class Pipeline:
             self._outputs.close()
             self._outputs = None
             health.forget_guard()
+            self.purge(every_s=PURGE_AT_END_S, at_most=PURGED_AT_END_MAX)
+
+    def purge(self, *, every_s: float, at_most: int | None = None) -> None:
+        """Delete bundles that are too old or take too much room, if it is time."""
+        if "file" not in self.config.exporter:
+            return
+        from stack_composer.telemetry.store import stamp
+
+        directory = self.config.directory
+        if at_most is not None and stamp.is_missing(directory):
+            # Most likely a new folder. A program that ends at once shall not load all
+            # that a purge needs to find nothing.
+            stamp.stamp(directory)
+        if not stamp.is_due(directory, every_s=every_s):
+            return
+        from stack_composer.telemetry.store import reader, retention
+
+        plan = retention.plan_purge(
+            retention.closed_bundles(reader.list_bundles(directory).bundles),
+            now_ns=effects.wall_ns(),
+            keep_days=self.config.local_retention_days,
+            kept_bytes_max=self.config.kept_bytes_max,
+        )
+        # Each prefix of a plan is a purge.
+        retention.apply_purge(plan._replace(delete=plan.delete[:at_most]))
+        if at_most is None or len(plan.delete) <= at_most:
+            stamp.stamp(directory)
 
     # -- one turn --------------------------------------------------------------------
 
@@ -479,18 +533,3 @@ def _mended(record: Any) -> Any:
         if record.attributes:
             record.attributes = settle({plain_key(k): v for k, v in record.attributes.items()})
     return record
-
-
-def _purge(config: Config) -> None:
-    """Delete bundles that are too old or take too much room."""
-    from stack_composer.telemetry.store import reader, retention
-
-    bundles = retention.closed_bundles(reader.list_bundles(config.directory).bundles)
-    plan = retention.plan_purge(
-        bundles,
-        now_ns=effects.wall_ns(),
-        keep_days=config.local_retention_days,
-        kept_bytes_max=config.kept_bytes_max,
-    )
-    if plan.delete:
-        retention.apply_purge(plan)

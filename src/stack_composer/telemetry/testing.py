@@ -155,6 +155,12 @@ class _CapturingPipeline(Pipeline):
     def reload(self) -> None:
         """Follow no file."""
 
+    def purge(self, *, every_s: float, at_most: int | None = None) -> None:
+        """Delete nothing: the folder is the user's."""
+
+    def off_generation(self) -> None:
+        """Purge nothing under GDPR either."""
+
     def start_thread(self) -> None:
         """Start none: the thread that fills a buffer empties it."""
 

@@ -57,6 +57,16 @@ ROOT = Group(
                 ),
                 "tail": Command("tail", "print the newest records; -f goes on as they arrive"),
                 "purge": Command("purge", "delete old bundles, after showing which"),
+                "schedule": Group(
+                    "have the system purge once a day",
+                    {
+                        "install": Command(
+                            "schedule_install", "install a daily job, after showing it"
+                        ),
+                        "remove": Command("schedule_remove", "take the daily job away"),
+                        "status": Command("schedule_status", "say whether there is one"),
+                    },
+                ),
                 "enable": Command("enable", "record from now on"),
                 "disable": Command("disable", "stop recording; what is there stays"),
                 "config": Group(

@@ -2,7 +2,8 @@
 
 Without an option: what the retention settings say, at once instead of at the next
 opportunity (older than local_retention_days, and the oldest beyond kept_bytes_max).
---all deletes every closed bundle, --older-than what is older.
+--all deletes every closed bundle, --older-than what is older. --verify then searches
+the folder for whatever was deleted, and fails if anything of it is left.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from stack_composer.telemetry.cli import output, places
 from stack_composer.telemetry.cli.parser import UsageError, add_folder
 from stack_composer.telemetry.query.duration import age_text, parse_duration_ns, utc_text
 from stack_composer.telemetry.store.reader import list_bundles
+from stack_composer.telemetry.store.recover import remove_leftovers
 from stack_composer.telemetry.store.retention import (
     PurgePlan,
     apply_purge,
@@ -27,6 +29,7 @@ from stack_composer.telemetry.store.retention import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from stack_composer.telemetry.store.evidence import Evidence, Left
     from stack_composer.telemetry.store.reader import BundleInfo
 
 BUNDLES_SHOWN_MAX = 10
@@ -40,18 +43,25 @@ JSON_KEYS = {
     "kept": "how many bundles stay, those being written included",
     "kept_bytes": "their size",
     "in_use": "bundles that a process writes: left alone",
+    "left": "with --verify: path and why of each file that still holds something; else null",
 }
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What to delete, and whether to ask."""
-    parser.epilog = "exit code: 0; 1 also when you answer no; 2 when nobody can be asked"
+    parser.epilog = (
+        "exit code: 0; 1 also when you answer no, or when --verify finds something; "
+        "2 when nobody can be asked"
+    )
     what = parser.add_mutually_exclusive_group()
     what.add_argument(
         "--older-than", metavar="AGE", help="delete what is at least this old: 12h, 30d, 2w"
     )
     what.add_argument("--all", action="store_true", help="delete every closed bundle")
     parser.add_argument("--dry-run", action="store_true", help="show the plan and touch nothing")
+    parser.add_argument(
+        "--verify", action="store_true", help="prove that nothing of what was deleted is left"
+    )
     parser.add_argument("-y", "--yes", action="store_true", help="do not ask")
     add_folder(parser)
 
@@ -71,8 +81,7 @@ def run(args: argparse.Namespace) -> int:
     if is_applied and not args.yes and not _agreed(args, plan):
         output.note("nothing was deleted")
         return 1
-    _apply(args, folder, plan, in_use, is_applied=is_applied)
-    return 0
+    return _apply(args, folder, plan, in_use, is_applied=is_applied)
 
 
 def _plan(
@@ -148,12 +157,16 @@ def _apply(
     in_use: list[BundleInfo],
     *,
     is_applied: bool,
-) -> None:
+) -> int:
     deleted = deleted_bytes = 0
     refused = 0
+    evidence = _evidence(plan) if is_applied and args.verify else None
     if is_applied:
         result = apply_purge(plan)
+        # What purges and sealings that died half-way have left is a trace as well.
+        remove_leftovers(folder)
         deleted, deleted_bytes, refused = result.deleted, result.deleted_bytes, result.in_use
+    left = evidence.look(folder) if evidence else []
     if args.json:
         output.print_json(
             {
@@ -165,14 +178,34 @@ def _apply(
                 "kept": len(plan.keep) + len(in_use) + refused,
                 "kept_bytes": plan.kept_bytes + sum(map(size_of, in_use)),
                 "in_use": len(in_use) + refused,
+                "left": [one._asdict() for one in left] if evidence else None,
             }
         )
     elif is_applied:
         output.say(f"deleted {deleted:,}, which frees {output.bytes_text(deleted_bytes)}")
         if refused:
             output.say(f"{refused:,} came into use meanwhile and stay")
+        if evidence:
+            _print_left(left)
     elif plan.delete:
         output.say("dry run: nothing was deleted")
+    return 1 if left else 0
+
+
+def _evidence(plan: PurgePlan) -> Evidence:
+    from stack_composer.telemetry.store.evidence import Evidence
+
+    evidence = Evidence()
+    for bundle in plan.delete:
+        evidence.note(bundle)
+    return evidence
+
+
+def _print_left(left: Sequence[Left]) -> None:
+    if not left:
+        output.say("verified: nothing of it is left in the folder")
+    for one in left:
+        output.say(f"left: {one.path}: {one.why}")
 
 
 def _described(bundle: BundleInfo) -> dict[str, Any]:

@@ -46,12 +46,14 @@ class GenerationSpan(Span):
         self.start_ns = time_ns()
         return self
 
+    def again(self) -> Span:  # type: ignore[override]  # perhaps nothing is recorded by now
+        """Make one for each call of a decorated function, as it is configured then."""
+        return make_generation(dict(self.attributes) if self.attributes else None)
+
 
 def generation_span(project_id: object, brief: str | None, attributes: dict[str, Any]) -> Span:
     """Make the span; see ``api.generation``."""
     recorder.begin()
-    if recorder.span_class is OffSpan:
-        return OFF
     found: dict[str, Any] = {}
     if project_id is not None:
         # As text, so that 7 and "7" are one project after hashing.
@@ -59,5 +61,12 @@ def generation_span(project_id: object, brief: str | None, attributes: dict[str,
     if brief is not None:
         found["stack.brief.length"] = len(brief)
     found.update(attributes)
-    span: Span = make(GenerationSpan, NAME, found)
-    return span
+    return make_generation(found)
+
+
+def make_generation(attributes: dict[str, Any] | None) -> Span:
+    """Make what the configuration wants now: a span, nothing, or what purges."""
+    if recorder.span_class is not OffSpan:
+        return make(GenerationSpan, NAME, attributes)
+    off = recorder.off_generation
+    return OFF if off is None else off(attributes)

@@ -56,6 +56,11 @@ faults: dict[str, int] = {}
 """Times that our own code failed so far, by place; only ever grows."""
 
 
+off_generation: Callable[[dict[str, Any] | None], Span] | None = None
+"""What ``generation()`` makes of its attributes while nothing is recorded; None: no more
+than ``span()`` does then."""
+
+
 def _nothing() -> None:
     """Stand in for the pipeline until it is wired."""
 

@@ -23,6 +23,7 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Final
 
 LOCKED: Final = "locked"
@@ -52,11 +53,17 @@ if sys.platform == "win32":
         finally:
             os.lseek(fd, position, os.SEEK_SET)
 
+    def _share(_fd: int) -> None:
+        raise OSError(errno.ENOLCK, "locks are not shared here")
+
 else:
     import fcntl
 
     def _lock(fd: int) -> None:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def _share(fd: int) -> None:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
 
 def try_lock(fd: int) -> str:
@@ -68,8 +75,21 @@ def try_lock(fd: int) -> str:
     Returns:
         ``LOCKED``, ``HELD`` (somebody writes or adopts it now) or ``UNSUPPORTED``.
     """
+    return _tried(_lock, fd)
+
+
+def try_share(fd: int) -> str:
+    """Lock the file beside others that share it; never wait. Answers as ``try_lock``.
+
+    ``HELD`` means that somebody has it alone. ``try_lock`` makes it ours alone, if no
+    other one shares it; if one does, our share is gone.
+    """
+    return _tried(_share, fd)
+
+
+def _tried(lock: Callable[[int], None], fd: int) -> str:
     try:
-        _lock(fd)
+        lock(fd)
     except OSError as error:
         return UNSUPPORTED if error.errno in _NOT_SUPPORTED else HELD
     return LOCKED

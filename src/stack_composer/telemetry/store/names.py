@@ -34,6 +34,12 @@ _KINDS: Final = {
     for end in ("", ".tmp")
     if not (kind == OPEN and end)
 }
+GDPR_PENDING: Final = "gdpr.pending"
+"""A purge is owed (``gdpr``)."""
+PURGE_STAMP: Final = "purge.stamp"
+"""Its time is that of the last purge that came by itself (``retention``)."""
+NOTES: Final = frozenset((GDPR_PENDING, PURGE_STAMP))
+"""Empty files of ours that are no bundles."""
 NONCE_BYTES: Final = 4
 _PID_MAX: Final = 2**32 - 1
 _FEBRUARY: Final = 2

@@ -15,6 +15,7 @@ import os
 
 from stack_composer.telemetry.errors import StoreError
 from stack_composer.telemetry.store import lock, names
+from stack_composer.telemetry.store.folder import open_folder, store_error
 from stack_composer.telemetry.store.seal import Sealing
 
 TYPE_CHECKING = False
@@ -68,6 +69,23 @@ def _bundles_of(name: str) -> set[str]:
     plain = names.open_name(stem, signal)
     # A temporary file beside a sealed bundle alone is nobody's any more.
     return {plain} if name.endswith(".tmp") else {plain, names.sealed_name(stem, signal)}
+
+
+def remove_leftovers(directory: str) -> int:
+    """Delete what belongs to no bundle any more; how much that was.
+
+    Raises:
+        StoreError: The folder cannot be used, or something cannot be deleted.
+    """
+    if not os.path.lexists(directory):
+        return 0
+    folder = open_folder(directory, create=False)
+    try:
+        return sum(map(folder.remove, plan_recovery(folder.names()).leftover))
+    except OSError as error:
+        raise store_error("clear", folder.path, error) from error
+    finally:
+        folder.close()
 
 
 class Recovery:

@@ -1,0 +1,188 @@
+"""Under GDPR nothing is recorded, and what there is goes after each stack generation.
+
+The purge is owed from the moment that a generation begins, whatever becomes of it: it
+fails, it is killed, the power goes. So there is a *mark* in the folder, ``gdpr.pending``,
+made before the generation and taken away after the purge. Each program that starts looks
+for one, by one ``stat``, and pays what no living process is going to pay.
+
+A generation holds its mark by a lock that others can share: of two generations the first
+one to end purges, and leaves the mark to the other. Who pays for a dead one holds it
+alone. Where there are no such locks (Windows, some network folders) the first to end
+takes the mark away, and one that starts pays for whatever mark it sees: a purge too many
+deletes only what is owed anyway.
+
+A folder that is not there owes nothing, and is not made.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from stack_composer.telemetry.errors import TelemetryError
+from stack_composer.telemetry.record import recorder
+from stack_composer.telemetry.record.generation import NAME, make_generation
+from stack_composer.telemetry.record.span import OffSpan, Span
+from stack_composer.telemetry.store import lock, names
+from stack_composer.telemetry.store.folder import close_own, file_id, open_folder, store_error
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, Final, Self
+
+    from stack_composer.telemetry.store.folder import Folder
+
+_TRIES: Final = 100
+_TRY_S: Final = 0.01
+
+
+class Mark:
+    """A purge that is owed, by whoever holds this."""
+
+    __slots__ = ("_directory", "_fd", "_id")
+
+    def __init__(self, directory: str, fd: int) -> None:
+        self._directory = directory
+        self._fd = fd
+        self._id = file_id(fd)
+
+    def pay(self) -> None:
+        """Purge, then take the mark away, unless another generation holds it too.
+
+        Raises:
+            StoreError: Something could not be deleted. The mark stays, for the next.
+        """
+        try:
+            purge_closed(self._directory)
+            if lock.try_lock(self._fd) != lock.HELD:
+                _remove(self._directory)
+        finally:
+            close_own(self._fd, self._id)
+
+
+def owe(directory: str) -> Mark | None:
+    """Make the mark; None where there is no folder, so nothing to purge.
+
+    Raises:
+        StoreError: The folder cannot be used.
+    """
+    if not os.path.isdir(directory):
+        return None
+    folder = open_folder(directory, create=True)
+    try:
+        return _made(folder)
+    except OSError as error:
+        raise store_error("write", folder.path_of(names.GDPR_PENDING), error) from error
+    finally:
+        folder.close()
+
+
+def _made(folder: Folder) -> Mark | None:
+    for _ in range(_TRIES):
+        try:
+            fd = folder.create(names.GDPR_PENDING)
+        except FileExistsError:
+            fd = folder.open(names.GDPR_PENDING, write=True)
+        # Who pays for a dead generation holds it alone, and deletes it in a moment.
+        if lock.try_share(fd) != lock.HELD and os.fstat(fd).st_nlink:
+            folder.sync()
+            return Mark(folder.path, fd)
+        os.close(fd)
+        time.sleep(_TRY_S)
+    return None
+
+
+def is_owed(directory: str) -> bool:
+    """Whether there is a mark, held or not."""
+    return os.path.lexists(os.path.join(directory, names.GDPR_PENDING))
+
+
+def pay_if_left(directory: str) -> bool:
+    """Purge if a generation owed it and died; whether that was so.
+
+    Raises:
+        StoreError: Something could not be deleted. The mark stays, for the next.
+    """
+    if not is_owed(directory):
+        return False
+    folder = open_folder(directory, create=False)
+    try:
+        fd = folder.open(names.GDPR_PENDING, write=True)
+    except FileNotFoundError:
+        return False  # Paid by another one meanwhile.
+    except OSError as error:
+        raise store_error("open", folder.path_of(names.GDPR_PENDING), error) from error
+    finally:
+        folder.close()
+    if lock.try_lock(fd) == lock.HELD:
+        os.close(fd)
+        return False
+    Mark(directory, fd).pay()
+    return True
+
+
+def _remove(directory: str) -> None:
+    folder = open_folder(directory, create=False)
+    try:
+        folder.remove(names.GDPR_PENDING)
+        folder.sync()
+    except OSError as error:
+        raise store_error("delete", folder.path_of(names.GDPR_PENDING), error) from error
+    finally:
+        folder.close()
+
+
+def purge_closed(directory: str) -> None:
+    """Delete every bundle that nobody writes, and what sealings left half-made.
+
+    Raises:
+        StoreError: Something could not be deleted; what came before it is gone.
+    """
+    from stack_composer.telemetry.store import reader, retention
+    from stack_composer.telemetry.store.recover import remove_leftovers
+
+    closed = retention.closed_bundles(reader.list_bundles(directory).bundles)
+    retention.apply_purge(retention.plan_purge(closed, now_ns=0, keep_days=0, kept_bytes_max=0))
+    remove_leftovers(directory)
+
+
+class ErasingGeneration(OffSpan):
+    """What ``telemetry.generation`` gives under GDPR: it records nothing, and purges.
+
+    The purge happens on the thread that leaves the block, so that what the block's end
+    promises holds. It never raises: what it could not delete is owed on.
+    """
+
+    __slots__ = ("_directory", "_mark")
+
+    def __init__(self, directory: str, attributes: dict[str, Any] | None) -> None:
+        self.name = NAME
+        self.attributes = attributes
+        self._directory = directory
+        self._mark: Mark | None = None
+
+    def again(self) -> Span:  # type: ignore[override]  # perhaps it is recorded by now
+        """Make one for each call of a decorated function, as it is configured then."""
+        return make_generation(self.attributes)
+
+    def __enter__(self) -> Self:
+        try:
+            self._mark = owe(self._directory)
+        except TelemetryError:
+            self._mark = None
+            recorder.fault("gdpr")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        mark, self._mark = self._mark, None
+        if mark is not None:
+            try:
+                mark.pay()
+            except TelemetryError:
+                recorder.fault("gdpr")
+
+
+def erasing_in(directory: str) -> Callable[[dict[str, Any] | None], Span]:
+    """Give what makes generations that purge ``directory``."""
+    return lambda attributes: ErasingGeneration(directory, attributes)

@@ -1,0 +1,177 @@
+"""Install, remove and look at a job: write files, run the system's own commands.
+
+Each step may be done again, so an installation that stopped half-way is mended by
+another one, or by a removal.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stack_composer.telemetry.errors import TelemetryError
+from stack_composer.telemetry.schedule.plans import VARIABLES, is_ours, plan_job, with_line
+from stack_composer.telemetry.schedule.plans import without_line as without
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from stack_composer.telemetry.schedule.plans import Job
+
+COMMAND_S = 30.0
+"""How long a command of the system may take."""
+
+
+class ScheduleError(TelemetryError):
+    """The system did not take the job, or cannot be asked."""
+
+
+def best_method() -> str:
+    """Which kind of timer this system has.
+
+    Raises:
+        ScheduleError: None that we know.
+    """
+    if sys.platform == "win32":
+        return "schtasks"
+    if sys.platform == "darwin":
+        return "launchd"
+    if os.path.isdir("/run/systemd/system") and shutil.which("systemctl"):
+        return "systemd"
+    if shutil.which("crontab"):
+        return "cron"
+    raise ScheduleError(
+        "there is no timer here that we know: neither systemd nor cron",
+        hint="have whatever there is run 'stack-composer telemetry purge --yes' once a day",
+    )
+
+
+def job_of(method: str, environ: Mapping[str, str]) -> Job:
+    """Plan the job for this user and this installation.
+
+    Raises:
+        ScheduleError: A path that no timer can hold.
+    """
+    command = [
+        sys.executable, "-m", "stack_composer.telemetry.cli", "telemetry", "purge", "--yes",
+    ]  # fmt: skip
+    try:
+        return plan_job(
+            method,
+            command,
+            {name: environ[name] for name in VARIABLES if environ.get(name)},
+            home=os.path.expanduser("~"),
+            config_home=environ.get("XDG_CONFIG_HOME", ""),
+            user_id=os.getuid() if hasattr(os, "getuid") else 0,
+        )
+    except ValueError as error:
+        raise ScheduleError(str(error), hint="move it to a path without one") from error
+
+
+def install(job: Job) -> None:
+    """Write the files, then tell the system.
+
+    Raises:
+        ScheduleError: The system refused; what was written stays, and ``remove``
+            takes it away.
+    """
+    for file in job.files:
+        _write(Path(file.path), file.text)
+    if job.line:
+        _write_crontab(with_line(_crontab(), job.line))
+    for command in job.install:
+        _run(command)
+
+
+def remove(job: Job) -> bool:
+    """Tell the system, then delete the files; False if there was nothing.
+
+    Raises:
+        ScheduleError: A file cannot be deleted, or the crontab not be written.
+    """
+    found = is_installed(job) or any(os.path.lexists(file.path) for file in job.files)
+    for command in job.remove:
+        with contextlib.suppress(ScheduleError):  # It knows no such job: then there is none.
+            _run(command)
+    for file in job.files:
+        try:
+            Path(file.path).unlink(missing_ok=True)
+        except OSError as error:
+            raise ScheduleError(f"cannot delete {file.path}: {error.strerror}") from error
+    if job.line and found:
+        _write_crontab(without(_crontab()))
+    return found
+
+
+def is_installed(job: Job) -> bool:
+    """Whether the system runs the job."""
+    if job.line:
+        return any(map(is_ours, _crontab().splitlines()))
+    try:
+        _run(job.look)
+    except ScheduleError:
+        return False
+    return True
+
+
+def is_current(job: Job) -> bool:
+    """Whether what is installed is what would be installed now."""
+    if job.line:
+        return job.line in _crontab().splitlines()
+    return all(_text(file.path) == file.text for file in job.files)
+
+
+def _text(path: str) -> str | None:
+    try:
+        return Path(path).read_bytes().decode("utf-8", "replace")
+    except OSError:
+        return None
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        temporary.unlink(missing_ok=True)
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(text.encode())
+        temporary.replace(path)
+    except OSError as error:
+        raise ScheduleError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _crontab() -> str:
+    done = _call(("crontab", "-l"))
+    # There is no crontab yet: cron says so by failing, in words that differ.
+    return done.stdout.decode("utf-8", "surrogateescape") if done.returncode == 0 else ""
+
+
+def _write_crontab(text: str) -> None:
+    _run(("crontab", "-"), text.encode("utf-8", "surrogateescape"))
+
+
+def _run(command: Sequence[str], stdin: bytes = b"") -> None:
+    done = _call(command, stdin)
+    if done.returncode:
+        said = done.stderr.decode("utf-8", "replace").strip().splitlines()
+        why = said[-1] if said else f"exit code {done.returncode}"
+        raise ScheduleError(
+            f"'{' '.join(command)}' failed: {why}",
+            hint="'schedule remove' takes away what was written; --method cron may do instead",
+        )
+
+
+def _call(command: Sequence[str], stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    try:
+        return subprocess.run(  # noqa: S603 - one of plans.py's commands
+            command, input=stdin, capture_output=True, timeout=COMMAND_S, check=False
+        )
+    except FileNotFoundError as error:
+        raise ScheduleError(f"there is no {command[0]} here", hint="see --method") from error
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ScheduleError(f"'{' '.join(command)}' did not run to its end") from error
