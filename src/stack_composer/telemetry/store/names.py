@@ -34,6 +34,13 @@ _KINDS: Final = {
     for end in ("", ".tmp")
     if not (kind == OPEN and end)
 }
+QUARANTINE: Final = "quarantine"
+"""The folder of what ``doctor --repair`` could not read."""
+PRESSURE_NOTE: Final = "pressure.json"
+"""Which level of disk pressure holds."""
+SINGLES: Final = frozenset({QUARANTINE, PRESSURE_NOTE})
+"""Names of ours that are no part of a bundle."""
+
 NONCE_BYTES: Final = 4
 _PID_MAX: Final = 2**32 - 1
 _FEBRUARY: Final = 2

@@ -122,7 +122,8 @@ def _list(folder: Folder) -> Listing:
     for name in present:
         parsed = names.parse_name(name)
         if parsed is None:
-            foreign.append(name)
+            if name not in names.SINGLES:
+                foreign.append(name)
         elif parsed.kind == names.SEALED or (
             parsed.kind == names.OPEN
             and names.sealed_name(parsed.stem, parsed.signal) not in present
