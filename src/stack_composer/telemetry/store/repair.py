@@ -260,6 +260,9 @@ def _steps_for(condition: Condition) -> Iterator[Step]:
         yield Step(QUARANTINE, name, "it cannot be read")
         return
     why = ", ".join(f"{kind} {count:,}" for kind, count in damage.items())
+    if condition.bundle.sealed and not condition.lines and not condition.refused:
+        # None is ever sealed that holds nothing.
+        why = why or "it holds no line"
     if condition.refused:
         why += (", " if why else "") + f"no OTLP {condition.refused:,} lines"
     if why and (condition.has_plain or not condition.lines or "too_large" in damage):
