@@ -74,9 +74,7 @@ def test_a_limit_of_0_leaves_its_level_out() -> None:
 
 
 def test_a_refused_write_stops_and_the_next_look_tries_again() -> None:
-    full = assess(
-        None, free_bytes=DISK, total_bytes=DISK, now_ns=5, limits=LIMITS, is_full=True
-    )
+    full = assess(None, free_bytes=DISK, total_bytes=DISK, now_ns=5, limits=LIMITS, is_full=True)
     assert (full.level, full.since_ns) == ("stop", 5)
     again = assess(full, free_bytes=DISK, total_bytes=DISK, now_ns=6, limits=LIMITS)
     assert (again.level, again.since_ns) == ("normal", 6)
@@ -138,7 +136,9 @@ def test_a_trace_is_kept_or_left_out_as_a_whole() -> None:
         assert 0.5 < len(kept) * one_in / len(traces) < 1.6
         assert all(pressure.keeps(span(trace=trace, ns=99), one_in) for trace in kept)
     # What "critical" keeps, "throttle" keeps too.
-    assert all(pressure.keeps(span(trace=t), 4) for t in traces if pressure.keeps(span(trace=t), 32))
+    assert all(
+        pressure.keeps(span(trace=t), 4) for t in traces if pressure.keeps(span(trace=t), 32)
+    )
 
 
 def test_of_log_records_warnings_stay() -> None:

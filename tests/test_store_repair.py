@@ -201,9 +201,7 @@ def test_what_holds_nothing_readable_is_moved_as_it_is(directory: Path) -> None:
     assert reader.list_bundles(str(directory)).foreign == []
 
 
-def test_a_bomb_is_moved_and_not_unpacked(
-    directory: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_bomb_is_moved_and_not_unpacked(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reader, "PLAIN_BYTES_MAX", 2**20)
     leave(directory, LINES)
     with (directory / SEALED).open("ab") as file:

@@ -77,7 +77,9 @@ def check():
     return lines
 """
 
-FULL = HEAD + """
+FULL = (
+    HEAD
+    + """
 first = work(300, "first")
 telemetry.flush()
 ballast(0)
@@ -113,8 +115,11 @@ telemetry.shutdown()
 assert not [n for n in os.listdir(folder) if n.endswith(".tmp")]
 print("whole")
 """
+)
 
-LEVELS = HEAD + """
+LEVELS = (
+    HEAD
+    + """
 seen = []
 total = os.statvfs(place).f_blocks * os.statvfs(place).f_frsize
 work(300, "warm")
@@ -134,8 +139,11 @@ check()
 assert not recorder.faults, recorder.faults
 print(*seen, level())
 """
+)
 
-SEEN = HEAD + """
+SEEN = (
+    HEAD
+    + """
 import json, subprocess
 work(300, "warm")
 telemetry.flush()
@@ -153,6 +161,7 @@ assert "free some space" in doctor.stdout
 assert "throttle since" in subprocess.check_output([*command, "status", "--dir", folder], text=True)
 print("seen")
 """
+)
 
 
 def run_on_a_small_disk(source: str, size: str, tmp_path: Path) -> str:
@@ -163,8 +172,10 @@ def run_on_a_small_disk(source: str, size: str, tmp_path: Path) -> str:
         pytest.skip("unshare -Urm is not allowed here, so there is no disk to fill")
     tests = Path(__file__).resolve().parents[1]
     done = subprocess.run(
-        [unshare, "-Urm", "sh", "-c", ON_A_DISK_OF_ITS_OWN, "sh", place, sys.executable, size]
-        + [source],
+        [
+            *(unshare, "-Urm", "sh", "-c", ON_A_DISK_OF_ITS_OWN, "sh"),
+            *(str(place), sys.executable, size, source),
+        ],
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tests), *sys.path])},
         capture_output=True,
         text=True,

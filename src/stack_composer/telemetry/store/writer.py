@@ -279,6 +279,9 @@ class BundleWriter:
                 if effects.monotonic_ns() >= until_ns:
                     return True
         except OSError as error:
+            if not self._folder.is_current():
+                self._leave_folder()  # Removed in the middle of it.
+                return False
             raise store_error("seal a bundle in", self._directory, error) from error
         return False
 
@@ -299,9 +302,11 @@ class BundleWriter:
         sealing = self._sealings[0]
         try:
             done = sealing.step()
-        except BaseException:
+        except BaseException as error:
             self._sealings.popleft()
             self._release(sealing)
+            if isinstance(error, FileNotFoundError):
+                return  # Somebody is deleting files; what is left is for later.
             raise
         if done:
             self._sealings.popleft()
