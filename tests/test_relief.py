@@ -210,6 +210,24 @@ def test_bundles_are_small_and_the_oldest_go_first(folder: Path, disk: Disk) -> 
     assert [b.path for b in left if b in before] == [b.path for b in before[gone:]]
 
 
+def test_under_pressure_bundles_are_smaller(
+    folder: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(pressure._BUNDLE_BYTES_MAX, "throttle", 20_000)
+    telemetry.configure(folder, flush_s=60)
+    many(300)
+    telemetry.flush()
+    disk.free = 512 * MIB
+    for _ in range(20):
+        many(300)
+        telemetry.flush()
+    assert process.running is not None
+    process.running.turn()
+    traces = [b for b in list_bundles(str(folder)).bundles if b.signal == "traces"]
+    # The open one that was too large was closed as soon as the level began.
+    assert len(traces) > 3
+
+
 def test_the_terminal_still_gets_what_the_disk_cannot_take(
     folder: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -278,5 +296,5 @@ def test_nothing_dear_is_imported_for_it(tmp_path: Path) -> None:
     )
     loaded = set(done.stdout.split())
     assert "stack_composer.telemetry.store.pressure" in loaded
-    for late in ("reader", "retention", "quarantine", "repair"):
+    for late in ("reader", "retention", "quarantine", "repair", "pressure_note"):
         assert f"stack_composer.telemetry.store.{late}" not in loaded

@@ -10,10 +10,12 @@ room for that; the level stands in the folder all along (``store.pressure_note``
 
 from __future__ import annotations
 
+import os
+
 from stack_composer.telemetry import effects
 from stack_composer.telemetry.errors import TelemetryError
 from stack_composer.telemetry.record import recorder
-from stack_composer.telemetry.store import pressure
+from stack_composer.telemetry.store import names, pressure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -103,6 +105,8 @@ class Relief:
 
     def _told(self) -> pressure.State | None:
         """What another process, or this one before, found out."""
+        if not os.path.lexists(os.path.join(self._directory, names.PRESSURE_NOTE)):
+            return None  # As nearly always: nothing is imported for it.
         from stack_composer.telemetry.store.pressure_note import read_note
 
         return read_note(self._directory)
