@@ -38,10 +38,8 @@ def answer(connection: socket.socket) -> bool:
     return path[0] == "exit"
 
 
-def work(listener: socket.socket, requests_max: int) -> NoReturn:
-    """Answer requests until told to end."""
-    stopping = []
-    signal.signal(signal.SIGTERM, lambda *_: stopping.append(1))
+def work(listener: socket.socket, requests_max: int, stopping: list[int]) -> NoReturn:
+    """Answer requests until told to end, by the handler that the master has set."""
     listener.settimeout(0.05)
     answered = 0
     while not stopping and answered < requests_max:
@@ -79,7 +77,7 @@ def main(workers: int, requests_max: int) -> None:
         while len(pids) < workers:
             pid = os.fork()
             if not pid:
-                work(listener, requests_max)
+                work(listener, requests_max, stopping)
             pids.add(pid)
         ended, _ = os.waitpid(-1, os.WNOHANG)
         if ended:

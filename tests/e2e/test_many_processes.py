@@ -69,6 +69,9 @@ def server(folder: Path, *, workers: int, requests_max: int) -> Iterator[int]:
     finally:
         program.kill()
         program.wait()
+        for pipe in (program.stdout, program.stderr):
+            if pipe is not None:
+                pipe.close()
 
 
 def ask(port: int, path: str) -> int:
@@ -158,7 +161,7 @@ def test_gunicorn_itself(folder: Path, tmp_path: Path) -> None:
         program.communicate(timeout=60)
     finally:
         program.kill()
-        program.wait()
+        program.communicate()
     spans = records.spans(folder)
     assert sorted(s["attrs"]["n"] for s in spans if s["name"] == "request") == list(range(100))
     assert [s["name"] for s in spans].count("preload") == 1
