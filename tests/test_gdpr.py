@@ -52,7 +52,7 @@ def environ(folder: Path, *, gdpr: bool = False) -> dict[str, str]:
 
 
 def bundles(folder: Path) -> list[Path]:
-    return [path for path in folder.iterdir() if path.name not in names.NOTES]
+    return [path for path in folder.iterdir() if path.name not in names.SINGLES]
 
 
 def is_empty(folder: Path) -> bool:

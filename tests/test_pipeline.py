@@ -38,14 +38,22 @@ def test_a_running_process_purges_what_is_too_old(
     for path in (old, young):
         path.write_bytes(b'{"resourceLogs":[]}\n')
     (tmp_path / "mine.txt").write_text("not ours")
+    (tmp_path / names.QUARANTINE).mkdir(mode=0o700)
+    aside_old, aside_young = (
+        tmp_path / names.QUARANTINE / f"{path.name}.1" for path in (old, young)
+    )
+    for path in (aside_old, aside_young):
+        path.write_bytes(b"damaged")
     os.chmod(tmp_path, 0o700)
     telemetry.configure(tmp_path, flush_s=0.01)
     with telemetry.span("s"):
         pass
     end = time.monotonic() + 10
-    while old.exists() and time.monotonic() < end:
+    while (old.exists() or aside_old.exists()) and time.monotonic() < end:
         time.sleep(0.02)
     assert not old.exists()
+    assert not aside_old.exists()
+    assert aside_young.exists()
     assert young.exists()
     assert (tmp_path / "mine.txt").exists()
 

@@ -458,6 +458,22 @@ def test_a_folder_removed_while_sealing_is_no_crash(
     assert all_lines(directory) == [spans_line(2)]
 
 
+def test_files_deleted_while_sealing_are_no_error(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writers, "TICK_NS", 0)
+    writer = BundleWriter(str(directory), bundle_bytes_max=1)
+    append(writer, spans_line(1))
+    append(writer, spans_line(2))
+    assert writer.tick() is True
+    (half_made,) = directory.glob("*.tmp")
+    half_made.unlink()
+    tick_until_idle(writer)
+    writer.close()
+    assert all_lines(directory) == [spans_line(1), spans_line(2)]
+    assert not list(directory.glob("*.tmp"))
+
+
 # --- forks and closed descriptors -------------------------------------------------
 
 

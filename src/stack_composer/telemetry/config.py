@@ -65,6 +65,10 @@ class Config:
     bundle_bytes_max: int
     bundle_age_s_max: int
     kept_bytes_max: int
+    durability: str
+    throttle_free_bytes: int
+    critical_free_bytes: int
+    stop_free_bytes: int
     flush_s: float
     buffered_records_max: int
     profile: str

@@ -20,6 +20,9 @@ EXPORTERS_AVAILABLE: Final = ("file", "stdout")
 EXPORTERS_KNOWN: Final = (*EXPORTERS_AVAILABLE, "otlp_http", "otlp_grpc", "prometheus")
 """What ``exporter`` will come to name: asking early gets an answer, not a riddle."""
 
+DURABILITIES: Final = ("buffered", "batch", "sync")
+"""When written lines are forced to the disk; docs/format.md has each one's promise."""
+
 SAMPLERS: Final = (
     "always_on",
     "always_off",
@@ -216,6 +219,46 @@ OPTIONS: Final = (
         default=GIB,
         doc="Room in bytes for all bundles together; beyond it the oldest are deleted.",
         minimum=MIB,
+        maximum=1024 * GIB,
+    ),
+    Option(
+        "durability",
+        "store.durability",
+        "text",
+        default="buffered",
+        doc="What a power cut may take: `buffered` leaves written lines to the operating "
+        "system until `flush` or sealing, `batch` forces them to the disk after each turn "
+        "of the writer, `sync` with each line. [What survives what](format.md) has the "
+        "promises. A killed program loses the same with each.",
+        choices=DURABILITIES,
+    ),
+    Option(
+        "throttle_free_bytes",
+        "store.throttle_free_bytes",
+        "int",
+        default=GIB,
+        doc="With less free room on the disk than this, bundles are smaller and one trace "
+        "in four is kept, with all errors and slow spans. 0: never. On a small disk at "
+        "most a tenth of it counts.",
+        maximum=1024 * GIB,
+    ),
+    Option(
+        "critical_free_bytes",
+        "store.critical_free_bytes",
+        "int",
+        default=256 * MIB,
+        doc="With less than this, one trace in 32 is kept, of log records only warnings and "
+        "worse, and the oldest sealed bundles are deleted. 0: never. At most a fortieth of "
+        "the disk counts.",
+        maximum=1024 * GIB,
+    ),
+    Option(
+        "stop_free_bytes",
+        "store.stop_free_bytes",
+        "int",
+        default=64 * MIB,
+        doc="With less than this nothing is written until there is room again. 0: only when "
+        "the disk is full. At most a hundredth of the disk counts.",
         maximum=1024 * GIB,
     ),
     Option(

@@ -134,16 +134,17 @@ def _remove(directory: str) -> None:
 
 
 def purge_closed(directory: str) -> None:
-    """Delete every bundle that nobody writes, and what sealings left half-made.
+    """Delete every bundle that nobody writes, the quarantine, and what is half-made.
 
     Raises:
         StoreError: Something could not be deleted; what came before it is gone.
     """
-    from stack_composer.telemetry.store import reader, retention
+    from stack_composer.telemetry.store import quarantine, reader, retention
     from stack_composer.telemetry.store.recover import remove_leftovers
 
     closed = retention.closed_bundles(reader.list_bundles(directory).bundles)
     retention.apply_purge(retention.plan_purge(closed, now_ns=0, keep_days=0, kept_bytes_max=0))
+    quarantine.remove_quarantined(quarantine.list_quarantine(directory))
     remove_leftovers(directory)
 
 

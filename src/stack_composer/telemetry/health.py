@@ -24,6 +24,7 @@ _ATTRIBUTES = {
     "dropped": ("signal", "reason"),
     "redacted": ("rule", "action"),
     "faults": ("where",),
+    "pressure": ("step",),
     "judged": (),
     "hit": ("rule",),
 }
@@ -39,6 +40,8 @@ def count(guard: Guard | None) -> Counts:
         counts["dropped", signal, reason] = number
     for where, number in list(recorder.faults.items()):
         counts["faults", where, ""] = number
+    for what, number in list(recorder.steps.items()):
+        counts["pressure", what, ""] = number
     if guard is not None:
         for (rule, action), number in list(guard.tally.counts.items()):
             counts["redacted", rule, action] = number

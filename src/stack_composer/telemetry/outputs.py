@@ -25,13 +25,25 @@ if TYPE_CHECKING:
     from stack_composer.telemetry.store.sketch import Sketch
 
     class Exporter(Protocol):
-        """Where guarded lines go; ``BundleWriter`` is one, the terminal another."""
+        """Where guarded lines go; ``BundleWriter`` is one, the terminal another.
+
+        Attributes:
+            fills_disk: Whether it needs room in the telemetry folder.
+        """
+
+        fills_disk: bool
 
         def append(self, signal: str, data: bytes, sketch: Sketch, /) -> None:
             """Take whole lines; raises ``StoreError`` if it took nothing."""
 
         def tick(self) -> bool:
             """Do a little of what takes time; True if more of it is left."""
+
+        def settle(self) -> None:
+            """End a turn; make durable what it wrote, if the configuration asks for that."""
+
+        def narrow(self, bundle_bytes_max: int, /) -> None:
+            """Write smaller bundles than so far, or larger ones again."""
 
         def flush(self) -> str:
             """Make durable what was appended; returns where the last line went."""
@@ -73,6 +85,16 @@ class Outputs:
     def tick(self) -> bool:
         """Let each exporter do a little of what takes time; True if more is left."""
         return any([exporter.tick() for exporter in self.exporters])  # noqa: C419 - each of them
+
+    def settle(self) -> None:
+        """End a turn of the writer."""
+        for exporter in self.exporters:
+            exporter.settle()
+
+    def narrow(self, bundle_bytes_max: int) -> None:
+        """Have bundles of another size from now on."""
+        for exporter in self.exporters:
+            exporter.narrow(bundle_bytes_max)
 
     def flush(self) -> str:
         """Make durable what was appended; returns where the first exporter's last line is."""
@@ -135,6 +157,7 @@ def _exporter(name: str, config: Config) -> Exporter:
         config.directory,
         bundle_bytes_max=config.bundle_bytes_max,
         bundle_age_s_max=config.bundle_age_s_max,
+        durability=config.durability,
     )
 
 

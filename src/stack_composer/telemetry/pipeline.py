@@ -28,6 +28,7 @@ from stack_composer.telemetry.outputs import make_outputs, salt_signature
 from stack_composer.telemetry.record import ids, recorder
 from stack_composer.telemetry.record import span as spans
 from stack_composer.telemetry.record.span import OffSpan, Span
+from stack_composer.telemetry.relief import Relief
 from stack_composer.telemetry.store.names import GDPR_PENDING
 from stack_composer.telemetry.turnstile import Turnstile
 from stack_composer.telemetry.values import plain_key, settle
@@ -38,7 +39,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from stack_composer.telemetry.config import Config
-    from stack_composer.telemetry.outputs import Outputs
+    from stack_composer.telemetry.outputs import Exporter, Outputs
+    from stack_composer.telemetry.store.sketch import Sketch
 
 CHUNK_RECORDS = 512
 """Records of one line and one search; the interpreter is held about a millisecond."""
@@ -92,6 +94,7 @@ class Pipeline:
     def use(self, config: Config) -> None:
         """Take a configuration, and tell the recording side what it needs of it."""
         self.config = config
+        self._relief = Relief(config)
         self._signature = configuration.signature(config.config_path)
         self._recording, _ = configuration.effective_mode(config)
         recorder.buffered_max = config.buffered_records_max
@@ -222,6 +225,8 @@ class Pipeline:
         try:
             self.reload()
             self.take(last=False)
+            if self._outputs is not None:
+                self._outputs.settle()
             self._tidy()
         except StoreError as error:
             self._failed(error, "store")
@@ -239,7 +244,10 @@ class Pipeline:
             self.turnstile.let_others()
 
     def _failed(self, error: Exception, where: str) -> None:
-        recorder.fault(where)
+        if self._outputs is not None and self._relief.refused(error, self._outputs):
+            recorder.step("unsealed")  # The world's doing; what was to be sealed stays plain.
+        else:
+            recorder.fault(where)
         if self._on_internal_error is not None:
             self._on_internal_error(error)
 
@@ -315,27 +323,20 @@ class Pipeline:
         """Delete bundles that are too old or take too much room, if it is time."""
         if "file" not in self.config.exporter:
             return
-        from stack_composer.telemetry.store import stamp
+        from stack_composer.telemetry.store import opportunity
 
         directory = self.config.directory
-        if at_most is not None and stamp.is_missing(directory):
+        if at_most is not None and opportunity.is_missing(directory):
             # Most likely a new folder. A program that ends at once shall not load all
             # that a purge needs to find nothing.
-            stamp.stamp(directory)
-        if not stamp.is_due(directory, every_s=every_s):
-            return
-        from stack_composer.telemetry.store import reader, retention
-
-        plan = retention.plan_purge(
-            retention.closed_bundles(reader.list_bundles(directory).bundles),
-            now_ns=effects.wall_ns(),
-            keep_days=self.config.local_retention_days,
-            kept_bytes_max=self.config.kept_bytes_max,
-        )
-        # Each prefix of a plan is a purge.
-        retention.apply_purge(plan._replace(delete=plan.delete[:at_most]))
-        if at_most is None or len(plan.delete) <= at_most:
-            stamp.stamp(directory)
+            opportunity.stamp(directory)
+        if opportunity.is_due(directory, every_s=every_s):
+            opportunity.purge(
+                directory,
+                keep_days=self.config.local_retention_days,
+                kept_bytes_max=self.config.kept_bytes_max,
+                at_most=at_most,
+            )
 
     # -- one turn --------------------------------------------------------------------
 
@@ -349,6 +350,7 @@ class Pipeline:
                 return
             self._outputs = self._make_outputs()
         outputs = self._outputs
+        self._relief.look(outputs, now=last and not self._relief.writes)
         self._take_spans(outputs)
         self._take_logs(outputs)
         if self._outputs is outputs:
@@ -359,7 +361,7 @@ class Pipeline:
     def _take_spans(self, outputs: Outputs) -> None:
         for some in self._chunks(recorder.spans, outputs):
             ids.identify_all(some)
-            self._write("traces", some, outputs.spans.encode_spans)
+            self._write("traces", self._relief.thin(some), outputs.spans.encode_spans)
             spans.release(some)
             self._tick_at_times(outputs)
 
@@ -376,7 +378,7 @@ class Pipeline:
     def _take_logs(self, outputs: Outputs) -> None:
         for some in self._chunks(recorder.logs, outputs):
             ids.identify_all([r.span for r in some if isinstance(r.span, Span)])
-            self._write("logs", some, outputs.logs.encode_logs)
+            self._write("logs", self._relief.thin_logs(some), outputs.logs.encode_logs)
 
     def _take_metrics(self, outputs: Outputs, *, due: bool) -> None:
         instruments = _instruments()
@@ -384,11 +386,15 @@ class Pipeline:
             instruments.drain()
             for some in self._chunks(recorder.measurements, outputs):
                 self._write("metrics", instruments.measured(some), outputs.metrics.encode_metrics)
-            if due and self._outputs is outputs:
+            # A disk without room is no reason to forget what they have added up.
+            if due and self._outputs is outputs and self._can_write(outputs):
                 collected = instruments.collect(effects.wall_ns())
                 self._write("metrics", collected, outputs.metrics.encode_metrics)
-        if due and self._outputs is outputs:
+        if due and self._outputs is outputs and self._can_write(outputs):
             self.tell_health(outputs)
+
+    def _can_write(self, outputs: Outputs) -> bool:
+        return self._relief.writes or not all(e.fills_disk for e in outputs.exporters)
 
     def tell_health(self, outputs: Outputs) -> None:
         """Write what was lost, redacted and gone wrong since the last time."""
@@ -425,6 +431,10 @@ class Pipeline:
         """
         if not records:
             return False
+        if self._outputs is not None and not self._can_write(self._outputs):
+            self._unwritten += len(records)
+            recorder.drop(signal, "pressure", len(records))
+            return False
         try:
             data, sketch = encode(records)
         except Exception as error:
@@ -435,17 +445,30 @@ class Pipeline:
             recorder.drop(signal, "unencodable")
             self._failed(error, "encode")
             return False
-        taken = False
-        for exporter in self._outputs.exporters if self._outputs else ():
+        exporters = self._outputs.exporters if self._outputs else ()
+        count = len(records)
+        return any([self._append(e, signal, data, sketch, count) for e in exporters])  # noqa: C419 - each of them
+
+    def _append(
+        self, exporter: Exporter, signal: str, data: bytes, sketch: Sketch, count: int
+    ) -> bool:
+        """Hand a chunk to one exporter; whether it took it. What it did not is counted."""
+        if exporter.fills_disk and not self._relief.writes:
+            reason = "pressure"
+        else:
             try:
                 exporter.append(signal, data, sketch)
-                taken = True
             except StoreError as error:
-                self._unwritten += len(records)
-                recorder.drop(signal, "not_written", len(records))
+                reason = "not_written"
+                if self._outputs is not None:
+                    self._relief.refused(error, self._outputs)
                 if self._on_internal_error is not None:
                     self._on_internal_error(error)
-        return taken
+            else:
+                return True
+        self._unwritten += count
+        recorder.drop(signal, reason, count)
+        return False
 
 
 class _Bell:

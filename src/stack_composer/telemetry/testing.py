@@ -196,6 +196,8 @@ class _CapturingPipeline(Pipeline):
 class _Memory:
     """An exporter that keeps the lines."""
 
+    fills_disk = False
+
     def __init__(self) -> None:
         self.lines: dict[str, list[bytes]] = {"traces": [], "metrics": [], "logs": []}
 
@@ -206,6 +208,12 @@ class _Memory:
     def tick(self) -> bool:
         """Have nothing to do, and nothing left."""
         return False
+
+    def settle(self) -> None:
+        """Have nothing to make durable."""
+
+    def narrow(self, _bundle_bytes_max: int) -> None:
+        """Have no bundles."""
 
     def flush(self) -> str:
         """Say that it went nowhere."""
@@ -233,14 +241,14 @@ class _Outer:
             self._running.turn()
         self._process = {name: vars(process)[name] for name in self._PROCESS}
         self._recorder = {name: vars(recorder)[name] for name in self._RECORDER}
-        self._tallies = recorder.dropped, recorder.faults
-        recorder.dropped, recorder.faults = {}, {}
+        self._tallies = recorder.dropped, recorder.faults, recorder.steps
+        recorder.dropped, recorder.faults, recorder.steps = {}, {}, {}
         self._series = _exchange_series({})
 
     def put_back(self) -> None:
         """Go on as before."""
         vars(process).update(self._process)
-        recorder.dropped, recorder.faults = self._tallies
+        recorder.dropped, recorder.faults, recorder.steps = self._tallies
         _exchange_series(self._series)
         if self._running is not None:
             # Limits, sampler and temporality lie in several modules; this sets them.

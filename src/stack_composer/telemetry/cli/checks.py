@@ -7,24 +7,24 @@ be missing, the configuration broken, and each still gets its own finding.
 from __future__ import annotations
 
 import os
-import stat
 import sys
-from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from stack_composer.telemetry import effects
 from stack_composer.telemetry.cli import output
-from stack_composer.telemetry.errors import StoreError, TelemetryError
+from stack_composer.telemetry.cli.disk import disk_state
+from stack_composer.telemetry.errors import TelemetryError
 from stack_composer.telemetry.query.aggregate import Summary
 from stack_composer.telemetry.query.collect import collect
-from stack_composer.telemetry.store import names, reader
+from stack_composer.telemetry.query.duration import utc_text
+from stack_composer.telemetry.store import pressure, reader, repair
 from stack_composer.telemetry.store.recover import plan_recovery
-from stack_composer.telemetry.store.retention import is_being_written
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from stack_composer.telemetry.store.reader import BundleInfo
+    from stack_composer.telemetry.store.repair import Condition, Survey
 
 LOSSES_SINCE_NS = 7 * 86_400 * 1_000_000_000
 """Losses are findings for a week; then they are history, which ``stats`` still shows."""
@@ -41,8 +41,6 @@ REPAIR = "stack-composer telemetry doctor --repair"
 
 _MISREAD = ("config", "rules")
 """Faults that are a mistake in the configuration file, not one of ours."""
-
-_DAMAGE = ("damaged_frame", "truncated", "too_large", "line_too_long")
 
 
 class Finding:
@@ -90,7 +88,7 @@ def check_folder(directory: str) -> list[Finding]:
         reader.list_bundles(directory)
     except TelemetryError as error:
         return [Finding("folder", str(error), error.hint or f"look at {directory}")]
-    found = loose_mode(directory, 0o700)
+    found = repair.loose_mode(directory, 0o700)
     if not found:
         return []
     what = f"{directory} has mode {found}: others can see into it"
@@ -99,33 +97,11 @@ def check_folder(directory: str) -> list[Finding]:
 
 def check_modes(directory: str) -> list[Finding]:
     """No file of ours can be read by others."""
-    loose = loose_files(directory)
+    loose = repair.loose_files(directory)
     if not loose:
         return []
     what = f"{output.counted(len(loose), 'file')} can be read by others: {_named(loose)}"
     return [Finding("modes", what, REPAIR, is_repairable=True)]
-
-
-def loose_files(directory: str) -> list[str]:
-    """Return names of our files that allow group or others anything."""
-    listing = reader.list_bundles(directory)
-    ours = []
-    for bundle in listing.bundles:
-        ours.append(os.path.basename(bundle.path))
-        if bundle.sketch_bytes:
-            ours.append(names.sketch_name(bundle.stem, bundle.signal))
-    return [name for name in ours if loose_mode(os.path.join(directory, name), 0o600)]
-
-
-def loose_mode(path: str, wanted: int) -> str:
-    """Return the mode as digits if it allows more than ``wanted``, otherwise ""."""
-    if os.name == "nt":
-        return ""  # There the user's profile folder keeps others out.
-    try:
-        mode = stat.S_IMODE(os.lstat(path).st_mode)
-    except FileNotFoundError:
-        return ""  # Sealed or purged meanwhile.
-    return f"{mode:04o}" if mode & ~wanted & 0o077 else ""
 
 
 def check_foreign(directory: str) -> list[Finding]:
@@ -152,50 +128,49 @@ def check_leftovers(directory: str) -> list[Finding]:
     return [Finding("leftovers", what, REPAIR, is_repairable=True)]
 
 
-def check_bundles(directory: str, *, progress: Callable[[int, int], None]) -> list[Finding]:
-    """Every bundle can be read to its end, and every line is OTLP.
-
-    Args:
-        directory: The folder.
-        progress: Called before each bundle with how many are done, of how many.
-    """
-    bundles = reader.list_bundles(directory).bundles
-    findings: list[Finding] = []
-    for done, bundle in enumerate(bundles):
-        progress(done, len(bundles))
-        try:
-            findings += _check_bundle(bundle)
-        except StoreError as error:
-            findings.append(Finding("bundles", str(error), error.hint or "look at the file"))
-    progress(len(bundles), len(bundles))
-    return findings
+def check_bundles(found: Survey) -> list[Finding]:
+    """Every bundle can be read to its end, every line is OTLP, every sidecar matches."""
+    return [finding for condition in found.conditions for finding in _check_bundle(condition)]
 
 
-def _check_bundle(bundle: BundleInfo) -> Iterator[Finding]:
-    name = os.path.basename(bundle.path)
-    sidecar = reader.read_sidecar(bundle)
-    if sidecar is not None:
-        # Its lines were decoded when it was sealed; reading it finds damage since.
-        odd: Counter[str] = Counter()
-        for _ in reader.read_lines(bundle, odd):
-            pass
-        refused = sidecar.refused_lines
-    else:
-        found = collect([bundle])
-        odd, refused = found.oddities, found.refusals.count
-    for kind in _DAMAGE:
-        if odd[kind]:
-            mend = "the rest is still read; 'stack-composer telemetry purge' deletes it in time"
-            yield Finding("bundles", f"{name}: {reader.ODDITIES[kind]}", mend)
-    if odd["torn_tail"] and not is_being_written(bundle):
-        what = f"{name}: ends without a newline, its writer died; whole lines are kept"
-        yield Finding("bundles", what, REPAIR, is_repairable=not bundle.sealed)
-    if refused:
-        what = f"{name}: {output.counted(refused, 'line')} that are no OTLP"
-        yield Finding("bundles", what, "they are kept and left out of every answer")
-    if bundle.sealed and sidecar is None and not odd.total():
-        what = f"{name}: no sidecar, or one that does not match; stats decodes the bundle"
-        yield Finding("bundles", what, "none is needed; it is only slower")
+def _check_bundle(condition: Condition) -> Iterator[Finding]:
+    name = condition.name
+    if condition.is_written:
+        return
+    if condition.unreadable:
+        yield _mendable(condition.unreadable)
+    for kind in condition.damage:
+        yield _mendable(f"{name}: {reader.ODDITIES[kind]}")
+    if condition.is_torn:
+        yield _mendable(f"{name}: ends without a newline, its writer died; whole lines are kept")
+    if condition.refused:
+        yield _mendable(f"{name}: {output.counted(condition.refused, 'line')} that are no OTLP")
+    if condition.sidecar in (repair.MISSING, repair.WRONG) and not condition.damage:
+        which = "no sidecar" if condition.sidecar == repair.MISSING else "a wrong sidecar"
+        yield _mendable(f"{name}: {which}; stats decodes the bundle, which is slower")
+
+
+def _mendable(what: str) -> Finding:
+    return Finding("bundles", what, REPAIR, is_repairable=True)
+
+
+def check_pressure(directory: str) -> list[Finding]:
+    """There is room enough on the disk."""
+    from stack_composer.telemetry.config import load_config
+
+    try:
+        config = load_config({"directory": directory})
+    except TelemetryError:
+        return []  # Said already.
+    state = disk_state(config)
+    if state is None or state.level == pressure.NORMAL:
+        return []
+    does = pressure.Measures(state.level, config.bundle_bytes_max).text
+    what = (
+        f"the disk has {output.bytes_text(state.free_bytes)} left ({state.level} since "
+        f"{utc_text(state.since_ns)}): {does}"
+    )
+    return [Finding("pressure", what, "free some space, or lower the limits in [store]")]
 
 
 def _of_the_last(length_ns: int, directory: str) -> Summary:
@@ -252,6 +227,8 @@ def check_losses(directory: str) -> list[Finding]:
 
 
 def _mend_drops(dropped: dict[str, int]) -> str:
+    if "pressure" in dropped:
+        return "free some space on the disk; 'stack-composer telemetry status' says how much"
     if any("full" in reason or "buffer" in reason for reason in dropped):
         return "raise store.buffered_records_max in the configuration, or record less"
     return "see docs/configuration.md for the limits, and check the free space"

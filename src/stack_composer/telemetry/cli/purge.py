@@ -16,6 +16,11 @@ from stack_composer.telemetry import effects
 from stack_composer.telemetry.cli import output, places
 from stack_composer.telemetry.cli.parser import UsageError, add_folder
 from stack_composer.telemetry.query.duration import age_text, parse_duration_ns, utc_text
+from stack_composer.telemetry.store.quarantine import (
+    list_quarantine,
+    plan_quarantine,
+    remove_quarantined,
+)
 from stack_composer.telemetry.store.reader import list_bundles
 from stack_composer.telemetry.store.recover import remove_leftovers
 from stack_composer.telemetry.store.retention import (
@@ -30,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from stack_composer.telemetry.store.evidence import Evidence, Left
+    from stack_composer.telemetry.store.quarantine import Quarantined
     from stack_composer.telemetry.store.reader import BundleInfo
 
 BUNDLES_SHOWN_MAX = 10
@@ -44,6 +50,7 @@ JSON_KEYS = {
     "kept_bytes": "their size",
     "in_use": "bundles that a process writes: left alone",
     "left": "with --verify: path and why of each file that still holds something; else null",
+    "quarantine": "how many files of the quarantine the plan deletes too",
 }
 
 
@@ -75,13 +82,18 @@ def run(args: argparse.Namespace) -> int:
     closed = closed_bundles(listed)
     in_use = [bundle for bundle in listed if bundle not in closed]
     plan, why = _plan(args, closed, older_than_ns, now_ns)
+    aside = _aside(args, folder, older_than_ns, now_ns)
     if not args.json:
         _print_plan(plan, in_use, why, now_ns)
-    is_applied = bool(plan.delete) and not args.dry_run
+        if aside:
+            output.say(f"{_files(aside)} in quarantine, to delete too")
+    is_applied = bool(plan.delete or aside) and not args.dry_run
     if is_applied and not args.yes and not _agreed(args, plan):
         output.note("nothing was deleted")
         return 1
-    return _apply(args, folder, plan, in_use, is_applied=is_applied)
+    if is_applied:
+        remove_quarantined(aside)
+    return _apply(args, folder, plan, in_use, aside, is_applied=is_applied)
 
 
 def _plan(
@@ -103,6 +115,23 @@ def _plan(
     )
     room = output.bytes_text(config.kept_bytes_max)
     return plan, f"{config.local_retention_days} days or older, or beyond {room} in all"
+
+
+def _aside(
+    args: argparse.Namespace, folder: str, older_than_ns: int | None, now_ns: int
+) -> list[Quarantined]:
+    """Return what goes from the quarantine: what is as old as the bundles that go."""
+    found = list_quarantine(folder)
+    if args.all or not found:
+        return found
+    if older_than_ns is not None:
+        return [entry for entry in found if now_ns - entry.created_ns >= older_than_ns]
+    keep_days = places.load(args).local_retention_days
+    return plan_quarantine(found, now_ns=now_ns, keep_days=keep_days)
+
+
+def _files(some: Sequence[Quarantined]) -> str:
+    return output.counted(len(some), "file")
 
 
 def _everything(delete: Sequence[BundleInfo], keep: Sequence[BundleInfo]) -> PurgePlan:
@@ -155,6 +184,7 @@ def _apply(
     folder: str,
     plan: PurgePlan,
     in_use: list[BundleInfo],
+    aside: list[Quarantined],
     *,
     is_applied: bool,
 ) -> int:
@@ -179,6 +209,7 @@ def _apply(
                 "kept_bytes": plan.kept_bytes + sum(map(size_of, in_use)),
                 "in_use": len(in_use) + refused,
                 "left": [one._asdict() for one in left] if evidence else None,
+                "quarantine": len(aside),
             }
         )
     elif is_applied:

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from stack_composer.telemetry import effects
 from stack_composer.telemetry.cli import output, places
+from stack_composer.telemetry.cli.disk import disk_state
 from stack_composer.telemetry.cli.parser import add_folder
 from stack_composer.telemetry.config import effective_mode
 from stack_composer.telemetry.errors import ConfigError
 from stack_composer.telemetry.query.duration import age_text, utc_text
+from stack_composer.telemetry.store import pressure
+from stack_composer.telemetry.store.quarantine import list_quarantine
 from stack_composer.telemetry.store.reader import list_bundles
 from stack_composer.telemetry.store.retention import is_being_written, size_of
 
@@ -38,6 +41,9 @@ JSON_KEYS = {
     "oldest": "when the oldest was begun (UTC), or null",
     "writers": "ids of the processes that are writing now",
     "foreign": "how many files in the folder are not ours",
+    "pressure": "level, since (UTC, or null), free_bytes, total_bytes and does: what is done"
+    " because of the room on the disk; null where the system does not tell it",
+    "quarantine": "how many files doctor --repair put aside, and their bytes",
     "warnings": "what of the configuration is ignored, and why",
 }
 
@@ -90,8 +96,29 @@ def _look(config: Config, bundles: list[BundleInfo], foreign: int) -> dict[str, 
         "oldest": utc_text(bundles[0].created_ns) if bundles else None,
         "writers": sorted({bundle.pid for bundle in bundles if is_being_written(bundle)}),
         "foreign": foreign,
+        "pressure": _pressure(config),
+        "quarantine": _quarantine(config.directory),
         "warnings": list(config.warnings),
     }
+
+
+def _pressure(config: Config) -> dict[str, Any] | None:
+    state = disk_state(config)
+    if state is None:
+        return None
+    is_normal = state.level == pressure.NORMAL
+    return {
+        "level": state.level,
+        "since": None if is_normal else utc_text(state.since_ns),
+        "free_bytes": state.free_bytes,
+        "total_bytes": state.total_bytes,
+        "does": pressure.Measures(state.level, config.bundle_bytes_max).text,
+    }
+
+
+def _quarantine(directory: str) -> dict[str, int]:
+    found = list_quarantine(directory)
+    return {"files": len(found), "bytes": sum(entry.bytes for entry in found)}
 
 
 def _mode(folder: str) -> str | None:
@@ -119,9 +146,18 @@ def _print(found: dict[str, Any], config: Config, bundles: list[BundleInfo]) -> 
     output.facts("writing", f"process {writers}" if writers else "nobody")
     room = output.bytes_text(config.kept_bytes_max)
     output.facts("retention", f"{config.local_retention_days} days, and {room} at most")
+    disk = found["pressure"]
+    if disk is not None:
+        free = f"{output.bytes_text(disk['free_bytes'])} free"
+        level = "" if disk["since"] is None else f"{disk['level']} since {disk['since']}, "
+        output.facts("disk", f"{level}{free}: {disk['does']}")
     own = output.counted(found["rules"], "rule") + " of your own"
     redaction = f"profile {config.profile}, ids by {config.identifiers}"
     output.facts("redaction", redaction + (f", {own}" if found["rules"] else ""))
+    if found["quarantine"]["files"]:
+        aside = output.counted(found["quarantine"]["files"], "file")
+        size = output.bytes_text(found["quarantine"]["bytes"])
+        output.facts("quarantine", f"{aside}, {size}: what 'doctor --repair' could not read")
     if found["foreign"]:
         output.facts("foreign", f"{found['foreign']:,} files are not ours; 'doctor' names them")
     for warning in config.warnings:

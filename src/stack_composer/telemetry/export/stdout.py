@@ -21,6 +21,8 @@ class StdoutExporter:
     prints.
     """
 
+    fills_disk = False
+
     def append(self, _signal: str, data: bytes, _sketch: Sketch) -> None:
         """Write whole lines.
 
@@ -39,6 +41,12 @@ class StdoutExporter:
     def tick(self) -> bool:
         """Say that nothing is left to do: there is nothing to rotate."""
         return False
+
+    def settle(self) -> None:
+        """Do nothing: what the operating system has, the reader gets."""
+
+    def narrow(self, _bundle_bytes_max: int) -> None:
+        """Do nothing: there are no bundles."""
 
     def flush(self) -> str:
         """Say where lines go; the operating system has them already."""

@@ -54,6 +54,8 @@ dropped: dict[tuple[str, str], int] = {}
 """Records lost so far, by (signal, reason); only ever grows."""
 faults: dict[str, int] = {}
 """Times that our own code failed so far, by place; only ever grows."""
+steps: dict[str, int] = {}
+"""Steps taken against a full disk so far, by what they were; only ever grows."""
 
 
 off_generation: Callable[[dict[str, Any] | None], Span] | None = None
@@ -120,6 +122,11 @@ def fault(where: str) -> None:
     faults[where] = faults.get(where, 0) + 1
 
 
+def step(what: str, count: int = 1) -> None:
+    """Count steps taken against a full disk."""
+    steps[what] = steps.get(what, 0) + count
+
+
 def reset_after_fork() -> None:
     """Forget the parent's records: it will write them itself."""
     global wake_at, span_class
@@ -130,3 +137,4 @@ def reset_after_fork() -> None:
     measurements.clear()
     dropped.clear()
     faults.clear()
+    steps.clear()

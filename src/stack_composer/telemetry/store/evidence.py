@@ -101,7 +101,7 @@ class Evidence:
     def _in_file(self, folder: Folder, name: str, *, is_kept: bool) -> str:
         if os.path.basename(name).partition(".")[0] in self._stems:
             return "" if is_kept else "a file that belongs to a purged bundle"
-        if is_kept or name in names.NOTES:
+        if is_kept or name in names.SINGLES:
             return ""
         return "ids or times that stood in a purged line" if self._has_piece(folder, name) else ""
 

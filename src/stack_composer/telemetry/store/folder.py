@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import sys
 
 from stack_composer.telemetry.errors import FolderRefusedError, StoreError
 
@@ -139,6 +140,25 @@ def file_id(fd: int) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
+def sync_file(fd: int) -> None:
+    """Wait until the disk has all of a file that was written so far.
+
+    On macOS ``fsync`` leaves it in the disk's own cache, which a power cut empties;
+    ``F_FULLFSYNC`` does not, where the file system knows it.
+    """
+    if sys.platform == "darwin":
+        import fcntl
+
+        try:
+            fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
+        except OSError as error:
+            if error.errno not in (errno.ENOTSUP, errno.EINVAL, errno.ENOTTY):
+                raise
+        else:
+            return
+    os.fsync(fd)
+
+
 def close_own(fd: int, identity: tuple[int, int] | None) -> None:
     """Close a descriptor, unless its number has come to mean another file."""
     if identity is not None and file_id(fd) == identity:
@@ -218,10 +238,18 @@ class Folder:
 
     def rename(self, old: str, new: str) -> None:
         """Give ``old`` the name ``new``, in one step, in the place of what had it."""
-        if self._fd is None:
-            os.replace(self._at(old), self._at(new))
-        else:
-            os.replace(old, new, src_dir_fd=self._fd, dst_dir_fd=self._fd)
+        before = self.stat(old)
+        try:
+            if self._fd is None:
+                os.replace(self._at(old), self._at(new))
+            else:
+                os.replace(old, new, src_dir_fd=self._fd, dst_dir_fd=self._fd)
+        except FileNotFoundError:
+            # NFS repeats a request whose answer was lost; the second one finds nothing
+            # to rename, since the first one did it.
+            there = self.stat(new)
+            if (there.st_dev, there.st_ino) != (before.st_dev, before.st_ino):
+                raise
 
     def remove(self, name: str) -> bool:
         """Delete a file; False if it was already gone, as when two processes purge."""

@@ -37,9 +37,13 @@ _KINDS: Final = {
 GDPR_PENDING: Final = "gdpr.pending"
 """A purge is owed (``gdpr``)."""
 PURGE_STAMP: Final = "purge.stamp"
-"""Its time is that of the last purge that came by itself (``retention``)."""
-NOTES: Final = frozenset((GDPR_PENDING, PURGE_STAMP))
-"""Empty files of ours that are no bundles."""
+"""Its time is that of the last purge that came by itself (``opportunity``)."""
+QUARANTINE: Final = "quarantine"
+"""The folder of what ``doctor --repair`` could not read."""
+PRESSURE_NOTE: Final = "pressure.json"
+"""Which level of disk pressure holds."""
+SINGLES: Final = frozenset((GDPR_PENDING, PURGE_STAMP, QUARANTINE, PRESSURE_NOTE))
+"""Names of ours that are no part of a bundle."""
 NONCE_BYTES: Final = 4
 _PID_MAX: Final = 2**32 - 1
 _FEBRUARY: Final = 2

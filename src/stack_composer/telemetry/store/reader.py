@@ -122,7 +122,7 @@ def _list(folder: Folder) -> Listing:
     for name in present:
         parsed = names.parse_name(name)
         if parsed is None:
-            if name not in names.NOTES:
+            if name not in names.SINGLES:
                 foreign.append(name)
         elif parsed.kind == names.SEALED or (
             parsed.kind == names.OPEN

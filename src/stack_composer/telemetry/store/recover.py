@@ -140,8 +140,10 @@ class Recovery:
             except (OSError, StoreError) as error:
                 # One file that cannot be mended must not keep the rest from it.
                 self.close()
-                self.failed += 1
-                self.error = error
+                # Where somebody is deleting files, what is left is for later.
+                if not isinstance(error, FileNotFoundError):
+                    self.failed += 1
+                    self.error = error
                 if isinstance(error, StoreError):
                     self.refused.append(name)
             self._sealing = None

@@ -41,7 +41,7 @@ import os
 
 from stack_composer.telemetry.errors import LineRefusedError, StoreError
 from stack_composer.telemetry.store import names
-from stack_composer.telemetry.store.folder import close_own, file_id
+from stack_composer.telemetry.store.folder import close_own, file_id, sync_file
 from stack_composer.telemetry.store.sidecar import Sidecar, encode_sidecar
 from stack_composer.telemetry.store.sketch import Sketch
 
@@ -106,7 +106,7 @@ class Sealing:
     def sync(self) -> None:
         """Make the plain bundle durable, as long as it is not sealed."""
         if not self.is_done:
-            os.fsync(self._fd)
+            sync_file(self._fd)
 
     def close(self) -> None:
         """Stop before the end: delete what is half-made, free the lock."""
@@ -138,7 +138,7 @@ class Sealing:
             self._folder.remove(names.temporary_name(self.sealed_name))
             self._remove_plain()
             return
-        os.fsync(self._out)
+        sync_file(self._out)
         yield False
         self._write_sidecar(plain_bytes)
         self._close_out()
@@ -190,7 +190,7 @@ class Sealing:
         fd = self._create(self._sketch_name)
         try:
             write_all(fd, encode_sidecar(sidecar))
-            os.fsync(fd)
+            sync_file(fd)
         finally:
             os.close(fd)
 

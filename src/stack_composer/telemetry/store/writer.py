@@ -7,6 +7,12 @@ processes' bundles (``recover``) happen in ``tick``, in steps of some millisecon
 and are not imported before there is something to do: a program with thirty spans
 creates a file, writes it, and leaves it to a longer-lived process.
 
+When lines are forced to the disk is the *durability*: ``buffered`` leaves that to
+``flush``, to sealing and to the operating system, ``batch`` does it when a turn ends
+(``settle``), ``sync`` before ``append`` returns. A file whose fsync failed is written
+to no more: the system tells such a failure once, and what it could not write is gone
+from its memory, so that the next fsync would succeed and say nothing.
+
 Not safe for threads: the pipeline calls all of this from one thread at a time.
 """
 
@@ -19,7 +25,13 @@ from collections import deque
 from stack_composer.telemetry import effects
 from stack_composer.telemetry.errors import StoreError
 from stack_composer.telemetry.store import lock, names
-from stack_composer.telemetry.store.folder import close_own, file_id, open_folder, store_error
+from stack_composer.telemetry.store.folder import (
+    close_own,
+    file_id,
+    open_folder,
+    store_error,
+    sync_file,
+)
 from stack_composer.telemetry.store.sketch import Sketch
 
 TYPE_CHECKING = False
@@ -45,7 +57,13 @@ ADOPT_EVERY_S: Final = 600
 TICK_NS: Final = 10_000_000
 """After so long ``tick`` begins no further step."""
 
+BUFFERED: Final = "buffered"
+BATCH: Final = "batch"
+SYNC: Final = "sync"
+
 _NAME_TRIES: Final = 8
+_GONE: Final = frozenset({errno.ENOENT, getattr(errno, "ESTALE", errno.ENOENT)})
+"""The folder was removed; a network file system says it in its own way."""
 _NS: Final = 1_000_000_000
 
 
@@ -91,7 +109,10 @@ class BundleWriter:
             single append that is larger makes a larger bundle.
         bundle_age_s_max: ``tick`` closes a bundle this old, or one from the future
             (the clock stepped back).
+        durability: "buffered", "batch" or "sync".
     """
+
+    fills_disk = True
 
     def __init__(
         self,
@@ -100,11 +121,13 @@ class BundleWriter:
         clock: Callable[[], int] = effects.wall_ns,
         bundle_bytes_max: int = 32 * 2**20,
         bundle_age_s_max: int = 3600,
+        durability: str = BUFFERED,
     ) -> None:
         self._directory = os.path.abspath(directory)
         self._clock = clock
         self._bytes_max = bundle_bytes_max
         self._age_ns_max = bundle_age_s_max * _NS
+        self._durability = durability
         self._started_ns = effects.monotonic_ns()
         self._reset()
 
@@ -132,7 +155,8 @@ class BundleWriter:
         Raises:
             FolderRefusedError: The folder is not safe to write to.
             StoreError: Nothing of ``data`` was written (disk full, read-only, …);
-                the same call may be tried again later.
+                the same call may be tried again later. With "sync" also when the disk
+                did not confirm it: it is taken back, unless that fails too.
         """
         if not data:
             return
@@ -164,15 +188,45 @@ class BundleWriter:
             if error.errno == errno.EFBIG:
                 self._retire(live)  # A limit on the size of one file: the next has room.
             raise store_error("write", self._path(live.name), error) from error
-        live.size = end + len(data)
         live.is_synced = False
+        if self._durability == SYNC:
+            self._confirm(live, end)
+        live.size = end + len(data)
         self._last_path = self._path(live.name)
+
+    def _confirm(self, live: _Live, end: int) -> None:
+        """Have the disk confirm what was just appended behind ``end``; or take it back."""
+        try:
+            sync_file(live.fd)
+            live.is_synced = True
+            self._sync_folder()
+        except OSError as error:
+            try:  # noqa: SIM105 - contextlib costs a small program too much
+                os.ftruncate(live.fd, end)
+            except OSError:
+                pass  # Then what counts as lost may be there all the same.
+            self._drop(live)
+            raise store_error("sync", self._path(live.name), error) from error
+
+    def _sync_folder(self) -> None:
+        if self._folder is not None and not self._folder_is_synced:
+            self._folder.sync()
+            self._folder_is_synced = True
+
+    def narrow(self, bundle_bytes_max: int) -> None:
+        """Write smaller bundles, or larger ones again; close those beyond the bound."""
+        self._bytes_max = bundle_bytes_max
+        for live in list(self._live.values()):
+            if live.size > bundle_bytes_max:
+                self._retire(live)
 
     def _open(self, signal: str) -> _Live:
         try:
             try:
                 live = self._create(signal)
-            except FileNotFoundError:
+            except OSError as error:
+                if error.errno not in _GONE:
+                    raise
                 # The folder was removed under us; what was in it is the user's to delete.
                 self._leave_folder()
                 live = self._create(signal)
@@ -225,6 +279,9 @@ class BundleWriter:
                 if effects.monotonic_ns() >= until_ns:
                     return True
         except OSError as error:
+            if not self._folder.is_current():
+                self._leave_folder()  # Removed in the middle of it.
+                return False
             raise store_error("seal a bundle in", self._directory, error) from error
         return False
 
@@ -245,9 +302,11 @@ class BundleWriter:
         sealing = self._sealings[0]
         try:
             done = sealing.step()
-        except BaseException:
+        except BaseException as error:
             self._sealings.popleft()
             self._release(sealing)
+            if isinstance(error, FileNotFoundError):
+                return  # Somebody is deleting files; what is left is for later.
             raise
         if done:
             self._sealings.popleft()
@@ -291,33 +350,65 @@ class BundleWriter:
             StoreError: Something could not be made durable; try again later.
         """
         failure, self._unsynced = self._unsynced, None
-        try:
-            if failure is not None:
-                raise failure
-            for sealing in self._sealings:
-                sealing.sync()
-            for live in self._live.values():
-                if not live.is_synced:
-                    os.fsync(live.fd)
-                    live.is_synced = True
-            if self._folder is not None and not self._folder_is_synced:
-                self._folder.sync()
-                self._folder_is_synced = True
-        except OSError as error:
-            raise store_error("sync the bundles in", self._directory, error) from error
+        if failure is None:
+            self._sync()
+        else:
+            raise store_error("sync the bundles in", self._directory, failure) from failure
         return self._last_path
+
+    def settle(self) -> None:
+        """End a turn: with "batch" (and "sync") make durable what it wrote.
+
+        Raises:
+            StoreError: Something could not be made durable; the next ``flush`` says so
+                once more.
+        """
+        if self._durability == BUFFERED:
+            return
+        try:
+            self._sync()
+        except StoreError as error:
+            cause = error.__cause__
+            self._unsynced = cause if isinstance(cause, OSError) else None
+            raise
+
+    def _sync(self) -> None:
+        failure: OSError | None = None
+        for sealing in self._sealings:
+            try:
+                sealing.sync()
+            except OSError as error:
+                failure = error
+        for live in list(self._live.values()):
+            if not live.is_synced:
+                try:
+                    sync_file(live.fd)
+                    live.is_synced = True
+                except OSError as error:
+                    self._drop(live)
+                    failure = error
+        try:
+            self._sync_folder()
+        except OSError as error:
+            failure = error
+        if failure is not None:
+            raise store_error("sync the bundles in", self._directory, failure) from failure
 
     def close(self) -> None:
         """End orderly: seal what is large, leave what is small, free all locks.
 
-        Nothing is made durable that ``flush`` was not asked for, but for sealed
-        bundles. The writer may be used again, and starts new bundles then.
+        With "buffered" nothing is made durable that ``flush`` was not asked for, but
+        for sealed bundles. The writer may be used again, and starts new bundles then.
 
         Raises:
             StoreError: A bundle could not be sealed, and stays plain. All locks
                 are free nevertheless.
         """
         failure: OSError | StoreError | None = None
+        try:
+            self.settle()
+        except StoreError as error:
+            failure = error
         for live in list(self._live.values()):
             if live.size < SEALED_AT_CLOSE_BYTES_MIN:
                 self._drop(live)
