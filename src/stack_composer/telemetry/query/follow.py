@@ -134,15 +134,15 @@ def _too_old(bundles: list[BundleInfo], records: int) -> set[BundleInfo]:
     spans = []
     for bundle in bundles:
         sidecar = read_sidecar(bundle)
-        if sidecar is not None and sidecar.sketch.first_ns:
-            spans.append((sidecar.sketch.last_ns, sidecar.sketch, bundle))
+        if sidecar is not None and sidecar.first_ns:
+            spans.append((sidecar.last_ns, sidecar, bundle))
     spans.sort(key=lambda span: span[0], reverse=True)
     found, oldest_ns = 0, 0
     too_old = set()
-    for last_ns, sketch, bundle in spans:
+    for last_ns, sidecar, bundle in spans:
         if found < records:
-            found += sketch.records
-            oldest_ns = min(oldest_ns or sketch.first_ns, sketch.first_ns)
+            found += sidecar.records
+            oldest_ns = min(oldest_ns or sidecar.first_ns, sidecar.first_ns)
         elif last_ns <= oldest_ns:
             # Enough records lie at oldest_ns or later: what ended by then is not needed.
             too_old.add(bundle)

@@ -15,7 +15,7 @@ from stack_composer.telemetry.errors import LineRefusedError
 from stack_composer.telemetry.query.collect import Refusals, cannot_match
 from stack_composer.telemetry.query.select import Item, Selection, items
 from stack_composer.telemetry.store import otlp
-from stack_composer.telemetry.store.reader import BundleInfo, read_lines
+from stack_composer.telemetry.store.reader import BundleInfo, frames_of, read_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -80,21 +80,37 @@ class Reading:
             StoreError: A file cannot be read. What a file holds never raises.
         """
         for source in sources:
-            if isinstance(source, BundleInfo) and self._can_pass_over(source):
+            if isinstance(source, str):
+                path, signal = source, None
+            elif self.selection.wants(source.signal):
+                path, signal = source.path, source.signal
+            else:
                 continue
-            path, signal = (
-                (source, None) if isinstance(source, str) else (source.path, source.signal)
-            )
-            for number, line in enumerate(read_lines(source, self.oddities), 1):
+            for number, line in self._lines(source):
                 found = self.judge(line, signal, path, number)
                 if found is not None:
                     yield found
 
-    def _can_pass_over(self, bundle: BundleInfo) -> bool:
+    def _lines(self, source: BundleInfo | str) -> Iterator[tuple[int, bytes]]:
+        """Yield the lines that may hold an answer, with their numbers."""
         wanted = self.selection
-        return not wanted.wants(bundle.signal) or cannot_match(
-            bundle, wanted.since_ns, wanted.until_ns
-        )
+        frames = None
+        if isinstance(source, BundleInfo) and not wanted.is_everything:
+            frames = frames_of(
+                source,
+                self.oddities,
+                trace=wanted.trace or "",
+                since_ns=wanted.since_ns,
+                until_ns=wanted.until_ns,
+            )
+            if frames is None and cannot_match(source, wanted.since_ns, wanted.until_ns):
+                return
+        if frames is None:
+            yield from enumerate(read_lines(source, self.oddities), 1)
+            return
+        for frame in frames:
+            lines = read_lines(source, self.oddities, frames=[frame])
+            yield from enumerate(lines, frame.first_line)
 
     def judge(self, line: bytes, signal: str | None, path: str, number: int) -> Found | None:
         """Return a line with what was asked for; None when it has nothing of it.
