@@ -284,6 +284,7 @@ def _metrics(start_ns: int, random: Random) -> Iterator[tuple[int, str, bytes, o
     for at in range(0, 3_600, METRICS_EVERY_S):
         time_ns = start_ns + at * _S
         sketch = Sketch()
+        sketch.traces = set()
         points = f'"startTimeUnixNano":"{time_ns - 10 * _S}","timeUnixNano":"{time_ns}"'
         out = []
         for deed in DEEDS:

@@ -95,7 +95,9 @@ class Reading:
         """Yield the lines that may hold an answer, with their numbers."""
         wanted = self.selection
         frames = None
-        if isinstance(source, BundleInfo) and not wanted.is_everything:
+        if isinstance(source, BundleInfo) and (
+            wanted.trace or wanted.since_ns or wanted.until_ns
+        ):
             frames = frames_of(
                 source,
                 self.oddities,

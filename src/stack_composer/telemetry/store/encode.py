@@ -186,7 +186,11 @@ class Encoder:
         _untouch(touched)
         sketch.traces = {span.trace_id for span in spans}
         first_ns = min([span.start_ns for span in spans])
-        sketch.saw(first_ns, max([span.end_ns for span in spans]), len(spans))
+        ends_ns = [span.end_ns for span in spans]
+        last_ns = max(ends_ns)
+        if 0 in ends_ns:  # A span that tells no end is over when it began.
+            last_ns = max(last_ns, *[span.start_ns for span in spans if not span.end_ns])
+        sketch.saw(first_ns, last_ns, len(spans))
         return self._line("resourceSpans", "scopeSpans", pieces), sketch
 
     def encode_logs(self, records: Sequence[LogRecord]) -> tuple[bytes, Sketch]:
@@ -212,6 +216,7 @@ class Encoder:
         for scope, some in _by_scope(metrics):
             written = ",".join([self._metric(metric, sketch) for metric in some])
             pieces.append(f'{{{self._scope(scope)}"metrics":[{written}]}}')
+        sketch.traces = set()
         times = [point.time_ns for metric in metrics for point in metric.points]
         sketch.saw(min(times), max(times), len(times))
         return self._line("resourceMetrics", "scopeMetrics", pieces), sketch

@@ -119,7 +119,8 @@ class Index:
         ]
 
     def _of_trace(self, trace: str) -> list[int]:
-        # Whole bytes are searched; an odd digit is compared where they were found.
+        # Whole bytes are searched; an odd digit is compared where they were found. One
+        # digit alone is not worth it: a sixteenth of all traces begins so.
         head = bytes.fromhex(trace[: min(len(trace) & ~1, 2 * (KEY_BYTES - 2))])
         odd = int(trace[len(trace) - 1], 16) if len(trace) % 2 and len(trace) < 8 else -1
         if len(trace) == TRACE_CHARS:
@@ -131,7 +132,7 @@ class Index:
                 found.append(place)
                 continue
             start, end = end, end + count * KEY_BYTES
-            if count and _holds(self._keys, head, odd, start, end):
+            if count and (not head or _holds(self._keys, head, odd, start, end)):
                 found.append(place)
         return found
 
@@ -140,11 +141,10 @@ def _holds(keys: bytes, head: bytes, odd: int, start: int, end: int) -> bool:
     """Whether a key between two places begins with ``head``, and the half byte ``odd``."""
     at = keys.find(head, start, end)
     while at >= 0:
-        past = (at - start) % KEY_BYTES
-        if not past and (odd < 0 or keys[at + len(head)] >> 4 == odd):
+        # It may also be found across two keys, or with another digit behind.
+        if (at - start) % KEY_BYTES == 0 and (odd < 0 or keys[at + len(head)] >> 4 == odd):
             return True
-        # Found across keys, or with another digit behind: the next key begins here.
-        at = keys.find(head, at + (KEY_BYTES - past if head == b"" else 1), end)
+        at = keys.find(head, at + 1, end)
     return False
 
 

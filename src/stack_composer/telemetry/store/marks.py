@@ -54,12 +54,13 @@ class Marks:
         """Note ``size`` more bytes of whole lines, of records between two times.
 
         A time of 0 means that something in them tells none; None for the ids of their
-        traces that they are not known.
+        traces that nobody has looked at each record: then nothing is known of them.
         """
         self.end += size
-        if not (first_ns and last_ns):
+        if traces is None or not (first_ns and last_ns):
             first_ns = last_ns = 0
-        self._marks.append((self.end, first_ns, last_ns, None if traces is None else keys_of(traces)))
+        keys = None if traces is None else keys_of(traces)
+        self._marks.append((self.end, first_ns, last_ns, keys))
 
     def within(self, start: int, end: int) -> tuple[int, int, bytes | None]:
         """Sum up what lies, in part at least, between two offsets: times and keys.

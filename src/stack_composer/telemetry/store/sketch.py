@@ -16,6 +16,7 @@ what is beyond is counted under ``OVERFLOW_NAME`` and ``OVERFLOW_LABELS``.
 
 from __future__ import annotations
 
+from binascii import a2b_base64, b2a_base64
 from collections import Counter
 from itertools import repeat
 from math import exp2, floor, inf, isfinite, log2
@@ -93,7 +94,7 @@ class Histogram:
         self.zeros = 0
         self.nonfinite = 0
         self.negatives: dict[int, int] = {}
-        self._buckets: Counter[int] = Counter()
+        self._buckets: Counter[int] | None = None
         self._low = 0
         self._lanes = 0
 
@@ -109,12 +110,16 @@ class Histogram:
     @property
     def buckets(self) -> Counter[int]:
         """How many values are in which bucket."""
+        found = self._buckets
+        if found is None:
+            # Made late, since of most that are read only the lanes are wanted.
+            found = self._buckets = Counter()
         if self._lanes:
             lanes, self._lanes = self._lanes, 0
             for index, count in enumerate(_unpacked(lanes), self._low):
                 if count:
-                    self._buckets[index] += count
-        return self._buckets
+                    found[index] += count
+        return found
 
     @property
     def mean(self) -> float | None:
@@ -135,7 +140,7 @@ class Histogram:
         self.total += sum(durations_ns)
         # ``int`` rounds down here since the logarithm of a whole number is not
         # negative; a Counter counts a list in C.
-        self._buckets.update([int(power * 32.0) for power in map(log2, durations_ns)])
+        self.buckets.update([int(power * 32.0) for power in map(log2, durations_ns)])
 
     def add_values(self, values: Iterable[float]) -> None:
         """Count values of any sign."""
@@ -155,7 +160,7 @@ class Histogram:
         Finer buckets are joined; a coarser one is counted at its geometric middle.
         Adds to the buckets alone: count, sum, zeros and bounds come with the point.
         """
-        for theirs, ours in ((positive, self._buckets), (negative, self.negatives)):
+        for theirs, ours in ((positive, self.buckets), (negative, self.negatives)):
             for index, count in theirs.items():
                 _add(ours, _rescale(index, scale), count)
 
@@ -164,7 +169,7 @@ class Histogram:
         if not isfinite(value):
             self.nonfinite += count
         elif value > 0:
-            _add(self._buckets, bucket_of(value), count)
+            _add(self.buckets, bucket_of(value), count)
         elif value < 0:
             _add(self.negatives, bucket_of(-value), count)
         else:
@@ -187,12 +192,10 @@ class Histogram:
         self.nonfinite += other.nonfinite
         if other._lanes:
             self._add_lanes(other._low, other._lanes)
-        for theirs, ours in (
-            (other._buckets, self._buckets),
-            (other.negatives, self.negatives),
-        ):
+        for theirs, name in ((other._buckets, "buckets"), (other.negatives, "negatives")):
             if not theirs:
                 continue
+            ours: dict[int, int] = getattr(self, name)
             # This says ``ours[index] = ours.get(index, 0) + count`` for all of theirs,
             # in C: reading a month is little else.
             summed = map(add, map(ours.get, theirs, repeat(0)), theirs.values())
@@ -466,9 +469,10 @@ class Sketch:
         spans: By span name.
         logs: Log records by OTLP's severity number (0 unspecified, 1 to 24).
         metrics: By name, kind and labels.
-        traces: Ids of the traces that the records belong to, None if they are not known.
-            The encoder tells them in the sketch of one append, for the index; they are no
-            part of the sum, so merging, comparing and writing leave them out.
+        traces: Ids of the traces that the records belong to. The encoder tells them in
+            the sketch of one append, for the index, and by that vouches for ``first_ns``:
+            0 if any record has no time. None elsewhere; they are no part of the sum, so
+            merging, comparing and writing leave them out.
     """
 
     __slots__ = ("first_ns", "last_ns", "logs", "metrics", "records", "spans", "traces")
@@ -740,7 +744,6 @@ def _packed(counts: Mapping[int, int]) -> list[int | str] | None:
     """
     import sys
     from array import array
-    from binascii import b2a_base64
 
     low, high, most = min(counts), max(counts), max(counts.values())
     if high - low >= 8 * len(counts) + _LANES_SPARE or min(counts.values()) < 0:
@@ -758,8 +761,6 @@ def _packed(counts: Mapping[int, int]) -> list[int | str] | None:
 
 def _lanes_of(text: str, width: int) -> int:
     """Read the lanes that ``_packed`` wrote, and make them as wide as sums need."""
-    from binascii import a2b_base64
-
     narrow = a2b_base64(text)
     if width not in (1, 2, 4) or len(narrow) % width:
         raise ValueError("not lanes of a histogram")
