@@ -6,8 +6,8 @@ rotates by a clock that is turned on by hand, compresses, and makes sidecars. Th
 bundle of each signal for each hour: spans in traces of five to thirty, of some sixty names;
 a log record for every tenth span; a dozen instruments, written every minute.
 
-It is kept in the folder for temporary files, one for each size, and made anew when this
-module or the format has changed (``VERSION``).
+It is kept in the folder for temporary files, one for each size: 1.5 GB for a million spans
+a day. When this module or the format changes, so does ``VERSION``, and it is made anew.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from operator import itemgetter
 from random import Random
 from typing import NamedTuple
 
-VERSION = 1
+VERSION = 2
 DAYS = 30
 HOURS = 24
 WORKERS = 2
@@ -66,26 +66,27 @@ class _Shape(NamedTuple):
     rests: list[str]
 
 
-def month(a_day: int) -> Month:
-    """Find the month of this size, or make it."""
-    kept = os.path.join(tempfile.gettempdir(), f"telemetry-bench-month-{VERSION}-{a_day}")
+def month(a_day: int, days: int = DAYS, root: str = "") -> Month:
+    """Find the month of this size, or make it; ``root`` says where instead of /tmp."""
+    name = f"telemetry-bench-month-{VERSION}-{days}-{a_day}"
+    kept = os.path.join(root or tempfile.gettempdir(), name)
     about = os.path.join(kept, "about.json")
     if not os.path.exists(about):
         shutil.rmtree(kept, ignore_errors=True)
         os.makedirs(os.path.join(kept, "telemetry"), mode=0o700)
-        _make(kept, a_day)
+        _make(kept, a_day, days)
     with open(about, encoding="utf-8") as file:
         return Month(**json.load(file))
 
 
-def _make(kept: str, a_day: int) -> None:
+def _make(kept: str, a_day: int, days: int) -> None:
     folder = os.path.join(kept, "telemetry")
     # A whole hour, so that every bundle is of one hour.
     end_ns = time.time_ns() // _HOUR * _HOUR
     script = os.path.abspath(__file__)
     workers = [
         subprocess.Popen(
-            [sys.executable, script, folder, str(end_ns), str(a_day), str(number)],
+            [sys.executable, script, folder, str(end_ns), str(a_day), str(days), str(number)],
             stdout=subprocess.PIPE,
             text=True,
         )
@@ -104,13 +105,13 @@ def _make(kept: str, a_day: int) -> None:
         json.dump(about, file)
 
 
-def _work(folder: str, end_ns: int, a_day: int, number: int) -> None:
+def _work(folder: str, end_ns: int, a_day: int, days: int, number: int) -> None:
     """Make every second day, and say what was made."""
     random = Random(number)
     shapes = [_shape(random) for _ in range(300)]
     spans, traces = 0, []
-    for day in range(number, DAYS, WORKERS):
-        found = _day(folder, end_ns - (DAYS - day) * HOURS * _HOUR, a_day, shapes, random)
+    for day in range(number, days, WORKERS):
+        found = _day(folder, end_ns - (days - day) * HOURS * _HOUR, a_day, shapes, random)
         spans += found[0]
         traces.append(found[1])
     print(json.dumps({"spans": spans, "traces": traces}))
@@ -309,4 +310,4 @@ def _metrics(start_ns: int, random: Random) -> Iterator[tuple[int, str, bytes, o
 
 
 if __name__ == "__main__":
-    _work(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))
+    _work(sys.argv[1], *map(int, sys.argv[2:]))

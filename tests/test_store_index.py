@@ -6,7 +6,9 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -92,7 +94,7 @@ def test_the_frames_that_hold_an_answer_are_among_the_chosen(
         noted.add(10, min(starts), max(ends), {one[0] for one in some})
     places = sorted({0, *(cut for cut in cuts if cut < len(appends)), len(appends)})
     notes, held = [], []
-    for start, end in zip(places, places[1:], strict=False):
+    for start, end in pairwise(places):
         told = noted.within(10 * start, 10 * end)
         notes.append(index.FrameNote(7, 10 * (end - start), end - start, *told))
         held.append([one for some in appends[start:end] for one in some])
@@ -194,9 +196,9 @@ def write(directory: Path, lines: list[list[tuple[str, int, int]]]) -> reader.Bu
     return bundle
 
 
-def answers(bundle: reader.BundleInfo, **question: object) -> list[tuple[int, str, str]]:
+def answers(bundle: reader.BundleInfo, **question: Any) -> list[tuple[int, str, str]]:
     """Line number, trace and span of each record that a question finds."""
-    reading = Reading(Selection(**question))  # type: ignore[arg-type]
+    reading = Reading(Selection(**question))
     return [
         (found.number, item.record.trace_id, item.record.span_id)
         for found in reading.find([bundle])
@@ -225,7 +227,7 @@ def test_with_an_index_the_answers_are_those_without(
             (directory / PLAIN).write_bytes(b"".join(map(line_of, lines)))
             bundle = adopt(directory)
         assert reader.frames_of(bundle) is not None
-        questions = []
+        questions: list[dict[str, Any]] = []
         for line, chars, since_ns, until_ns in asked:
             trace = lines[line % len(lines)][0][0][:chars]
             window = {"since_ns": since_ns, "until_ns": until_ns}

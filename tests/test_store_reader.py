@@ -6,6 +6,7 @@ import os
 import re
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -36,7 +37,7 @@ def put(directory: Path, data: bytes, *, sealed: bool) -> reader.BundleInfo:
     return bundle
 
 
-def read(source: reader.BundleInfo | str, **limits: int) -> tuple[list[bytes], Counter[str]]:
+def read(source: reader.BundleInfo | str, **limits: Any) -> tuple[list[bytes], Counter[str]]:
     counts: Counter[str] = Counter()
     found = list(reader.read_lines(source, counts, **limits))
     return found, +counts

@@ -183,6 +183,10 @@ def _check_bundle(bundle: BundleInfo) -> Iterator[Finding]:
     else:
         found = collect([bundle])
         odd, refused = found.oddities, found.refusals.count
+    reader.frames_of(bundle, odd)
+    if odd.pop("damaged_index", 0):
+        what = f"{name}: {reader.ODDITIES['damaged_index']}"
+        yield Finding("bundles", what, "none is needed; it is only slower")
     for kind in _DAMAGE:
         if odd[kind]:
             mend = "the rest is still read; 'stack-composer telemetry purge' deletes it in time"

@@ -12,7 +12,7 @@ import os
 from collections import Counter
 
 from stack_composer.telemetry.errors import LineRefusedError
-from stack_composer.telemetry.store.reader import frames_of, read_lines, read_sidecar
+from stack_composer.telemetry.store.reader import frames_of, read_head, read_lines, read_sidecar
 from stack_composer.telemetry.store.sketch import Sketch
 
 TYPE_CHECKING = False
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from stack_composer.telemetry.store.reader import BundleInfo
-    from stack_composer.telemetry.store.sidecar import Sidecar
+    from stack_composer.telemetry.store.sidecar import Head
 
 CLOCK_SKEW_NS = 3_600 * 1_000_000_000
 """How far a record's time may lie after the last write of its bundle: clocks step."""
@@ -98,17 +98,21 @@ def collect(
 
 def _by_sidecar(found: Collected, bundle: BundleInfo, since_ns: int, until_ns: int) -> bool:
     """Answer for a bundle from its sidecar; False if that is not possible."""
+    # A bundle begun inside is most likely wanted, of any other the head is read first.
+    begun_inside = bundle.created_ns >= since_ns and not (
+        until_ns and bundle.created_ns >= until_ns
+    )
+    if not begun_inside and _is_outside(read_head(bundle), since_ns, until_ns):
+        return True
     sidecar = read_sidecar(bundle)
     if sidecar is None:
         return False
-    if _is_outside(sidecar, since_ns, until_ns):
+    if _is_outside(sidecar.head, since_ns, until_ns):
         return True
-    if sidecar.first_ns < since_ns or (until_ns and sidecar.last_ns >= until_ns):
+    sketch = sidecar.sketch
+    if sketch.first_ns < since_ns or (until_ns and sketch.last_ns >= until_ns):
         return False
-    try:
-        found.sketch.merge(sidecar.sketch)
-    except ValueError:
-        return False  # As good as absent.
+    found.sketch.merge(sketch)
     found.refusals.count += sidecar.refused_lines
     found.oddities["torn_tail"] += bool(sidecar.torn_bytes)
     found.by_sidecar += 1
@@ -127,16 +131,14 @@ def cannot_match(bundle: BundleInfo, since_ns: int, until_ns: int) -> bool:
     """Whether it is sure, without decoding, that nothing in a bundle is in the window."""
     if not (since_ns or until_ns):
         return False
-    sidecar = read_sidecar(bundle)
-    if sidecar is None:
-        return _is_older(bundle, since_ns)
-    return _is_outside(sidecar, since_ns, until_ns)
+    head = read_head(bundle)
+    return _is_older(bundle, since_ns) if head is None else _is_outside(head, since_ns, until_ns)
 
 
-def _is_outside(sidecar: Sidecar, since_ns: int, until_ns: int) -> bool:
-    if not sidecar.first_ns:
+def _is_outside(head: Head | None, since_ns: int, until_ns: int) -> bool:
+    if head is None or not head.first_ns:
         return False  # Nothing in it tells a time.
-    return sidecar.last_ns < since_ns or bool(until_ns and sidecar.first_ns >= until_ns)
+    return head.last_ns < since_ns or bool(until_ns and head.first_ns >= until_ns)
 
 
 def _decode(

@@ -95,9 +95,7 @@ class Reading:
         """Yield the lines that may hold an answer, with their numbers."""
         wanted = self.selection
         frames = None
-        if isinstance(source, BundleInfo) and (
-            wanted.trace or wanted.since_ns or wanted.until_ns
-        ):
+        if isinstance(source, BundleInfo) and (wanted.trace or wanted.since_ns or wanted.until_ns):
             frames = frames_of(
                 source,
                 self.oddities,

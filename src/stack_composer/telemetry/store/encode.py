@@ -184,7 +184,7 @@ class Encoder:
         for name in touched:
             sketch.add_spans(name.text, name.durations, name.errors)
         _untouch(touched)
-        sketch.traces = {span.trace_id for span in spans}
+        sketch.traces = {span.trace_id or "" for span in spans}
         first_ns = min([span.start_ns for span in spans])
         ends_ns = [span.end_ns for span in spans]
         last_ns = max(ends_ns)
@@ -203,7 +203,9 @@ class Encoder:
             pieces.append(f'{{{self._scope(scope)}"logRecords":[{written}]}}')
         for record in records:
             sketch.add_logs(record.severity, 1)
-        sketch.traces = {record.span.trace_id for record in records if record.span is not None}
+        sketch.traces = {
+            record.span.trace_id or "" for record in records if record.span is not None
+        }
         times = [record.time_ns or record.observed_ns for record in records]
         sketch.saw(min(times), max(times), len(records))
         return self._line("resourceLogs", "scopeLogs", pieces), sketch

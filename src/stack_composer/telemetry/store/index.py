@@ -78,7 +78,7 @@ class FrameNote(NamedTuple):
     not known; see ``marks``.
     """
 
-    bytes: int
+    packed_bytes: int
     plain_bytes: int
     lines: int
     first_ns: int
@@ -157,7 +157,7 @@ def encode_index(notes: Sequence[FrameNote], start: int) -> bytes:
     """Make the index of frames that follow each other from offset 0 to ``start``."""
     body = [
         _FRAME.pack(
-            note.bytes,
+            note.packed_bytes,
             note.plain_bytes,
             note.lines,
             _UNKNOWN if note.keys is None else len(note.keys) // KEY_BYTES,

@@ -6,7 +6,7 @@ process's bundle decodes.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stack_composer.telemetry.errors import LineRefusedError
 from stack_composer.telemetry.store import otlp
@@ -44,27 +44,34 @@ def _records(
 ) -> Iterator[tuple[int, int, str]]:
     """Yield start, end and trace of each record."""
     if isinstance(data, otlp.TracesData):
-        for spans in data.resource_spans:
-            for some in spans.scope_spans:
-                for span in some.spans:
-                    start_ns = span.start_time_unix_nano
-                    yield start_ns, span.end_time_unix_nano or start_ns, span.trace_id
+        for span in _spans(data):
+            start_ns = span.start_time_unix_nano
+            yield start_ns, span.end_time_unix_nano or start_ns, span.trace_id
     elif isinstance(data, otlp.LogsData):
-        for logs in data.resource_logs:
-            for group in logs.scope_logs:
-                for record in group.log_records:
-                    time_ns = record.time_unix_nano or record.observed_time_unix_nano
-                    yield time_ns, time_ns, record.trace_id
+        for record in _logs(data):
+            time_ns = record.time_unix_nano or record.observed_time_unix_nano
+            yield time_ns, time_ns, record.trace_id
     else:
-        for metrics in data.resource_metrics:
-            for many in metrics.scope_metrics:
-                for metric in many.metrics:
-                    for held in (
-                        metric.gauge,
-                        metric.sum,
-                        metric.histogram,
-                        metric.exponential_histogram,
-                        metric.summary,
-                    ):
-                        for point in held.data_points if held is not None else ():
-                            yield point.time_unix_nano, point.time_unix_nano, ""
+        for point in _points(data):
+            yield point.time_unix_nano, point.time_unix_nano, ""
+
+
+def _spans(data: otlp.TracesData) -> Iterator[otlp.Span]:
+    for resource in data.resource_spans:
+        for scope in resource.scope_spans:
+            yield from scope.spans
+
+
+def _logs(data: otlp.LogsData) -> Iterator[otlp.LogRecord]:
+    for resource in data.resource_logs:
+        for scope in resource.scope_logs:
+            yield from scope.log_records
+
+
+def _points(data: otlp.MetricsData) -> Iterator[Any]:
+    for resource in data.resource_metrics:
+        for scope in resource.scope_metrics:
+            for metric in scope.metrics:
+                for kind in ("gauge", "sum", "histogram", "exponential_histogram", "summary"):
+                    held = getattr(metric, kind)
+                    yield from held.data_points if held is not None else ()

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from stack_composer.telemetry.store.folder import Folder
     from stack_composer.telemetry.store.index import Frame, Index
-    from stack_composer.telemetry.store.sidecar import Sidecar
+    from stack_composer.telemetry.store.sidecar import Head, Sidecar
     from stack_composer.telemetry.store.sketch import Sketch
 
 LINE_BYTES_MAX: Final = 64 * 2**20
@@ -49,6 +49,8 @@ ODDITIES: Final = {
 }
 """What reading may count, in words for users."""
 
+_SEALED_END: Final = ".jsonl.zst"
+_SKETCH_END: Final = ".sketch.json"
 _PIECE_BYTES: Final = 2**20
 _READ_BYTES: Final = 2**17
 _FRAME_BYTES_MAX: Final = LINE_BYTES_MAX + 2 * _PIECE_BYTES
@@ -125,9 +127,15 @@ def _list(folder: Folder) -> Listing:
     bundles: list[BundleInfo] = []
     foreign: list[str] = []
     for name in present:
+        # Nearly half of all names are sidecars, which their bundles answer for.
+        if name.endswith(_SKETCH_END) and name[: -len(_SKETCH_END)] + _SEALED_END in present:
+            continue
         parsed = names.parse_name(name)
         if parsed is None:
             foreign.append(name)
+            if name.endswith(_SEALED_END):
+                sidecar = name[: -len(_SEALED_END)] + _SKETCH_END
+                foreign += {sidecar} & present
         elif parsed.kind == names.SEALED or (
             parsed.kind == names.OPEN
             and names.sealed_name(parsed.stem, parsed.signal) not in present
@@ -180,10 +188,7 @@ def read_sketch(bundle: BundleInfo) -> Sketch | None:
     has no sketch.
     """
     sidecar = read_sidecar(bundle)
-    try:
-        return None if sidecar is None else sidecar.sketch
-    except ValueError:
-        return None
+    return None if sidecar is None else sidecar.sketch
 
 
 def read_sidecar(bundle: BundleInfo) -> Sidecar | None:
@@ -192,13 +197,33 @@ def read_sidecar(bundle: BundleInfo) -> Sidecar | None:
         return None
     from stack_composer.telemetry.store.sidecar import SIDECAR_BYTES_MAX, decode_sidecar
 
+    sidecar = decode_sidecar(_read_sidecar(bundle, SIDECAR_BYTES_MAX))
+    return sidecar if sidecar is not None and sidecar.bytes == bundle.bytes else None
+
+
+def read_head(bundle: BundleInfo) -> Head | None:
+    """What the sidecar says in a few words, which is all that is read of it.
+
+    None as ``read_sketch``.
+    """
+    if not bundle.sealed or not bundle.sketch_bytes:
+        return None
+    from stack_composer.telemetry.store.sidecar import HEAD_BYTES_MAX, decode_head
+
+    head = decode_head(_read_sidecar(bundle, HEAD_BYTES_MAX))
+    if head is None:
+        sidecar = read_sidecar(bundle)
+        return None if sidecar is None else sidecar.head
+    return head if head.bytes == bundle.bytes else None
+
+
+def _read_sidecar(bundle: BundleInfo, bytes_max: int) -> bytes:
     path = os.path.join(os.path.dirname(bundle.path), names.sketch_name(bundle.stem, bundle.signal))
     try:
-        with open(path, "rb", opener=_open_unlinked) as file:
-            sidecar = decode_sidecar(file.read(SIDECAR_BYTES_MAX))
+        with open(path, "rb", buffering=0, opener=_open_unlinked) as file:
+            return file.read(bytes_max)
     except OSError:
-        return None
-    return sidecar if sidecar is not None and sidecar.bytes == bundle.bytes else None
+        return b""
 
 
 def frames_of(

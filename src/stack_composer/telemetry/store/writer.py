@@ -53,7 +53,17 @@ _NS: Final = 1_000_000_000
 class _Live:
     """A bundle being written."""
 
-    __slots__ = ("_id", "created_ns", "fd", "is_synced", "marks", "signal", "size", "sketch", "stem")
+    __slots__ = (
+        "_id",
+        "created_ns",
+        "fd",
+        "is_synced",
+        "marks",
+        "signal",
+        "size",
+        "sketch",
+        "stem",
+    )
 
     def __init__(self, fd: int, stem: str, signal: str, created_ns: int) -> None:
         self.fd = fd
