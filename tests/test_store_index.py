@@ -14,6 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stack_composer.telemetry.query.collect import collect
+from stack_composer.telemetry.query.follow import Follower
 from stack_composer.telemetry.query.read import Reading
 from stack_composer.telemetry.query.select import Selection
 from stack_composer.telemetry.store import index, marks, names, reader, seal
@@ -236,6 +238,58 @@ def test_with_an_index_the_answers_are_those_without(
         patch.setattr("stack_composer.telemetry.query.read.frames_of", lambda *_, **__: None)
         patch.setattr("stack_composer.telemetry.query.read.cannot_match", lambda *_: False)
         assert with_index == [answers(bundle, **question) for question in questions]
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    lines=st.lists(st.lists(spans, min_size=1, max_size=3), min_size=1, max_size=12),
+    since_ns=times,
+    until_ns=times,
+)
+def test_statistics_of_a_window_are_the_same_with_an_index_and_without(
+    lines: list[list[tuple[str, int, int]]],
+    since_ns: int,
+    until_ns: int,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    directory = tmp_path_factory.mktemp("index")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(seal, "FRAME_BYTES", 700)
+        (directory / PLAIN).write_bytes(b"".join(map(line_of, lines)))
+        bundle = adopt(directory)
+        os.unlink(directory / names.sketch_name(STEM, "traces"))
+        found = collect([bundle], since_ns=since_ns, until_ns=until_ns)
+        patch.setattr("stack_composer.telemetry.query.collect.frames_of", lambda *_, **__: None)
+        assert found.sketch == collect([bundle], since_ns=since_ns, until_ns=until_ns).sketch
+
+
+def test_of_a_sealed_bundle_only_the_last_frames_are_read_for_its_last_lines(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sealed_bundle(directory, monkeypatch)
+    everything = [line for _, line in Follower(str(directory)).last_lines(100)]
+    read = []
+
+    def reading(*args: Any, **kwargs: Any) -> Any:
+        for line in reader.read_lines(*args, **kwargs):
+            read.append(line)
+            yield line
+
+    monkeypatch.setattr("stack_composer.telemetry.query.follow.read_lines", reading)
+    for lines in (1, 2, 5):
+        read.clear()
+        assert [line for _, line in Follower(str(directory)).last_lines(lines)] == everything[
+            -lines:
+        ]
+        assert lines <= len(read) <= lines + 1
+    wanted = Selection(trace=f"{7:032x}")
+    read.clear()
+    some = [line for _, line in Follower(str(directory)).last_lines(100, wanted)]
+    assert everything[6] in some
+    assert len(read) == len(some) <= 2
+    assert (
+        list(Follower(str(directory)).last_lines(9, Selection(signals=frozenset({"logs"})))) == []
+    )
 
 
 def sealed_bundle(directory: Path, monkeypatch: pytest.MonkeyPatch) -> reader.BundleInfo:
