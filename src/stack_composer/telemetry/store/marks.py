@@ -25,8 +25,9 @@ def keys_of(traces: Collection[str]) -> bytes | None:
         ids = bytes.fromhex(joined)
     except ValueError:
         return None
-    count = len(traces) - ("" in traces)
-    if 2 * len(ids) != len(joined) or len(ids) != count * _ID_BYTES:
+    count = len(ids) // _ID_BYTES
+    told = len(traces) if count == len(traces) else sum(map(bool, traces))
+    if count != told or len(ids) % _ID_BYTES or 2 * len(ids) != len(joined):
         return None
     # Byte by byte of all keys at once, since a key at a time costs fifty times as much.
     keys = bytearray(count * KEY_BYTES)

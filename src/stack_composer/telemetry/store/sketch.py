@@ -24,7 +24,7 @@ from operator import add
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, MutableMapping, Sequence
     from typing import Any, Final, TypeAlias
 
     Labels: TypeAlias = tuple[tuple[str, "str | int | float | bool"], ...]
@@ -484,7 +484,7 @@ class Sketch:
         self.spans: dict[str, SpanStats] = {}
         self.logs: dict[int, int] = {}
         self.metrics: dict[SeriesKey, Series] = {}
-        self.traces: set[str] | None = None
+        self.traces: Collection[str] | None = None
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sketch) and all(
