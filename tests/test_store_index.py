@@ -240,6 +240,31 @@ def test_with_an_index_the_answers_are_those_without(
         assert with_index == [answers(bundle, **question) for question in questions]
 
 
+def test_a_file_that_somebody_cut_while_it_was_written_is_not_told_of_wrongly(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(seal, "FRAME_BYTES", 700)
+    writer = BundleWriter(str(directory), bundle_bytes_max=10**9, bundle_age_s_max=10**6)
+    lines = [line_of([(f"{at + 1:032x}", BASE_NS + at, BASE_NS + at + 1)]) for at in range(40)]
+    for number, line in enumerate(lines):
+        if number == 20:
+            (path,) = directory.iterdir()
+            os.truncate(path, len(b"".join(lines[:3])))
+        sketch = Sketch()
+        sketch.add_line("traces", line)
+        sketch.traces = [f"{number + 1:032x}"]
+        writer.append("traces", line, sketch)
+    writer._retire(writer._live["traces"])
+    tick_until_idle(writer)
+    writer.close()
+    (bundle,) = reader.list_bundles(str(directory)).bundles
+    for number in (*range(3), *range(20, 40)):
+        assert answers(bundle, trace=f"{number + 1:032x}"), number
+    assert len(reader.frames_of(bundle, trace=f"{40:032x}") or ()) < len(
+        reader.frames_of(bundle) or ()
+    )
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     lines=st.lists(st.lists(spans, min_size=1, max_size=3), min_size=1, max_size=12),

@@ -63,6 +63,11 @@ class Marks:
         keys = None if traces is None else keys_of(traces)
         self._marks.append((self.end, first_ns, last_ns, keys))
 
+    def lose(self, end: int) -> None:
+        """Know nothing of what lies before ``end``, since somebody else changed the file."""
+        self.end = end
+        self._marks = [(end, 0, 0, None)] if end else []
+
     def within(self, start: int, end: int) -> tuple[int, int, bytes | None]:
         """Sum up what lies, in part at least, between two offsets: times and keys.
 

@@ -164,6 +164,8 @@ class BundleWriter:
             live, end = self._open(signal), 0
         self._write(live, data, end)
         live.sketch.merge(sketch)
+        if live.marks.end != end:
+            live.marks.lose(end)
         live.marks.add(len(data), sketch.first_ns, sketch.last_ns, sketch.traces)
 
     def _write(self, live: _Live, data: bytes, end: int) -> None:
