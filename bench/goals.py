@@ -125,6 +125,12 @@ def _stats(key: str, what: str, case: str, goal: float) -> Goal:
     return Goal(key, what, "s", 1.0, ours, peer, "JSON loop over the official file", goal=goal)
 
 
+def _month(key: str, what: str, goal: float | None) -> Goal:
+    ours = Source("month_commands", "month", key, "cpu_s")
+    peer = Source("month_commands", "month", "start", "cpu_s")
+    return Goal(f"month_{key}", what, "s", 1.0, ours, peer, "a bare interpreter", goal=goal)
+
+
 GOALS = (
     Goal(
         "disabled",
@@ -213,6 +219,33 @@ GOALS = (
     _program("program_argparse", "30 spans, added to an argparse program", "argparse", goal=12.0),
     _stats("stats_sketches", "stats over 1 M spans, sketches", "sketches", 0.15),
     _stats("stats_ad_hoc", "stats over 1 M spans, decoding", "ad_hoc", 2.5),
+    _month("stats_day", "a month kept: stats of a day", 1.0),
+    _month("stats_month", "a month kept: stats of all", 1.0),
+    _month("show_trace", "a month kept: show a trace", 0.3),
+    _month("show_prefix", "a month kept: show by seven digits of an id", 0.3),
+    _month("show_minute", "a month kept: show a minute", None),
+    _month("tail", "a month kept: tail", None),
+    _month("status", "a month kept: status", None),
+    _month("purge", "a month kept: purge all of it", None),
+    Goal(
+        "month_writer",
+        "a month kept: a program of one span",
+        "s",
+        1.0,
+        Source("month_commands", "month", "writer", "cpu_s"),
+        Source("month_commands", "month", "writer_empty", "cpu_s"),
+        "in an empty folder",
+    ),
+    Goal(
+        "month_disk",
+        "a month kept: disk per span, sealed, with its index",
+        "B",
+        1.0,
+        Source("month_commands", "month", "disk", "sealed_bytes"),
+        Source("spans", "plain", "sdk", "open_bytes"),
+        "official exporter",
+        goal=60.0,
+    ),
     Goal(
         "disk_sealed",
         "disk per span, sealed",

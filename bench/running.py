@@ -30,8 +30,9 @@ class BenchError(Exception):
 class Bench:
     """What the scenarios share: a scratch folder, the number of rounds, a size."""
 
-    def __init__(self, *, rounds: int, quick: bool) -> None:
+    def __init__(self, *, rounds: int, quick: bool, a_day: int = 0) -> None:
         self.rounds = rounds
+        self.a_day = a_day
         self.quick = quick
         self.root = tempfile.mkdtemp(prefix="telemetry-bench-")
         self._number = 0

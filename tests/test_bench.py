@@ -11,7 +11,16 @@ import pytest
 pytestmark = pytest.mark.e2e
 
 ROOT = Path(__file__).resolve().parent.parent
-SCENARIOS = ("disabled", "spans", "instruments", "program", "latency", "memory", "stats_command")
+SCENARIOS = (
+    "disabled",
+    "spans",
+    "instruments",
+    "program",
+    "latency",
+    "memory",
+    "stats_command",
+    "month_commands",
+)
 OURS = ("native", "native_otel")
 
 

@@ -118,6 +118,19 @@ def test_damage_to_a_sealed_bundle_is_found(folder: Path) -> None:
     assert "bundles" in findings(folder)
 
 
+def test_a_damaged_index_is_only_slower(folder: Path) -> None:
+    sealed = next(folder.glob("*.zst"))
+    before = all_lines(folder)
+    data = bytearray(sealed.read_bytes())
+    for place in (-40, -3):
+        data[place] ^= 0x10
+        sealed.write_bytes(data)
+        assert "only slower" in findings(folder)["bundles"]
+        assert "left out" not in findings(folder)["bundles"]
+        assert all_lines(folder) == before
+        data[place] ^= 0x10
+
+
 def test_refused_lines_foreign_files_and_leftovers(folder: Path) -> None:
     (bundle,) = [path for path in folder.iterdir() if path.name.endswith(".jsonl")]
     secret = "ghp_" + "a1B2" * 9

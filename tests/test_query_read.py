@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cli_running import (
@@ -19,6 +19,7 @@ from cli_running import (
     metrics_line,
     span,
     spans_line,
+    write_sealed,
 )
 from stack_composer.telemetry.errors import QueryError
 from stack_composer.telemetry.query.otlp_lines import filtered_line
@@ -27,6 +28,7 @@ from stack_composer.telemetry.query.records import record_of
 from stack_composer.telemetry.query.select import Selection, items
 from stack_composer.telemetry.query.text import printable, printable_json
 from stack_composer.telemetry.store import otlp
+from stack_composer.telemetry.store.reader import BundleInfo, list_bundles, read_lines
 from store_lines import dump
 
 T = 1_763_838_843 * SECOND_NS
@@ -247,6 +249,51 @@ def test_the_newest_are_the_newest_wherever_they_stand() -> None:
     bodies = [item.record.body.string_value for one in chosen for item in one.matches()]
     assert bodies == ["5", "9", "7"]
     assert len(newest([found(1), found(2)], 9)) == 2
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    bundles=st.lists(st.lists(st.integers(0, 40), min_size=1, max_size=4), min_size=1, max_size=6),
+    plain=st.lists(st.integers(1, 40), max_size=3),
+    limit=st.integers(1, 9),
+)
+def test_reading_the_latest_bundles_first_finds_the_newest_of_all(
+    bundles: list[list[int]],
+    plain: list[int],
+    limit: int,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """Also where a record tells no time (0), and with a bundle that is not sealed."""
+    folder = tmp_path_factory.mktemp("newest")
+    lines = [logs_line(*(log("x", time_ns=T + t if t else 0) for t in some)) for some in bundles]
+    write_sealed(folder, *(("logs", line) for line in lines))
+    foreign = tmp_path_factory.mktemp("plain") / "f.jsonl"
+    foreign.write_bytes(b"".join(logs_line(log("y", time_ns=T + t)) for t in plain))
+    sources: list[BundleInfo | str] = [*list_bundles(str(folder)).bundles, str(foreign)]
+
+    def told(found: list[Found]) -> list[tuple[str, int, int]]:
+        return [(one.path, one.number, item.end_ns) for one in found for item in one.matches()]
+
+    reading = Reading(Selection())
+    assert told(reading.newest(sources, limit)) == told(newest(reading.find(sources), limit))
+
+
+def test_older_bundles_are_not_read_for_the_newest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = [logs_line(log(str(at), time_ns=T + at * SECOND_NS)) for at in range(6)]
+    write_sealed(tmp_path / "t", *(("logs", line) for line in lines))
+    read = []
+
+    def reading(source: Any, *args: Any, **kwargs: Any) -> Any:
+        read.append(source.path)
+        return read_lines(source, *args, **kwargs)
+
+    monkeypatch.setattr("stack_composer.telemetry.query.read.read_lines", reading)
+    bundles = list_bundles(str(tmp_path / "t")).bundles
+    found = Reading(Selection()).newest(bundles, 2)
+    assert [one.path for one in found] == [bundle.path for bundle in bundles[-2:]]
+    assert len(read) == 2
 
 
 @given(st.text())

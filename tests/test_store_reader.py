@@ -6,6 +6,7 @@ import os
 import re
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -36,7 +37,7 @@ def put(directory: Path, data: bytes, *, sealed: bool) -> reader.BundleInfo:
     return bundle
 
 
-def read(source: reader.BundleInfo | str, **limits: int) -> tuple[list[bytes], Counter[str]]:
+def read(source: reader.BundleInfo | str, **limits: Any) -> tuple[list[bytes], Counter[str]]:
     counts: Counter[str] = Counter()
     found = list(reader.read_lines(source, counts, **limits))
     return found, +counts
@@ -289,6 +290,13 @@ def test_bundles_come_in_order_of_creation_and_foreign_files_apart(directory: Pa
 # --- files that others wrote ------------------------------------------------------
 
 
+def test_a_sidecar_is_as_foreign_as_its_bundle(directory: Path) -> None:
+    twins = [STEM[:-1] + "g.traces" + end for end in (".jsonl.zst", ".sketch.json")]
+    for name in twins:
+        (directory / name).touch()
+    assert reader.list_bundles(str(directory)) == ([], sorted(twins))
+
+
 def test_a_foreign_files_last_line_needs_no_newline(tmp_path: Path) -> None:
     (tmp_path / "x.jsonl").write_bytes(LINES[0] + BARE[1])
     assert read(str(tmp_path / "x.jsonl")) == (BARE[:2], {})
@@ -349,7 +357,7 @@ GOLDEN = Path(__file__).parent / "golden"
 
 def test_every_released_format_stays_readable(directory: Path) -> None:
     kept = sorted(GOLDEN.glob("format-*/*"))
-    assert {path.parent.name for path in kept} == {"format-1"}
+    assert {path.parent.name for path in kept} == {"format-1", "format-2"}
     for path in kept:
         (directory / path.name).write_bytes(path.read_bytes())
     seen: Counter[str] = Counter()
@@ -365,7 +373,9 @@ def test_every_released_format_stays_readable(directory: Path) -> None:
             for line in reader.read_lines(bundle):
                 again.add_line(bundle.signal, line)
             assert again == sketch
-    assert seen == {"traces": 4, "metrics": 4, "logs": 4}
+            has_index = bundle.stem.endswith("5eed1e55")
+            assert (reader.frames_of(bundle) is not None) == has_index
+    assert seen == {"traces": 7, "metrics": 7, "logs": 7}
 
 
 def test_dump_makes_lines() -> None:

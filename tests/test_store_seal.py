@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from stack_composer.telemetry.errors import StoreError
-from stack_composer.telemetry.store import lock, names, reader, seal, sidecar
+from stack_composer.telemetry.store import index, lock, names, reader, seal, sidecar
 from stack_composer.telemetry.store.folder import Folder, open_folder
+from stack_composer.telemetry.store.marks import Marks
 from stack_composer.telemetry.store.recover import Recovery, plan_recovery
 from stack_composer.telemetry.store.seal import Sealing
 from stack_composer.telemetry.store.sketch import Sketch
@@ -49,10 +50,10 @@ def recover(directory: Path) -> Recovery:
     return recovery
 
 
-def seal_all(folder: Folder, sketch: Sketch | None = None) -> Sealing:
+def seal_all(folder: Folder, sketch: Sketch, noted: Marks) -> Sealing:
     fd = folder.open(PLAIN, write=True)
     assert lock.try_lock(fd) == lock.LOCKED
-    sealing = Sealing(folder, fd, STEM, "traces", sketch)
+    sealing = Sealing(folder, fd, STEM, "traces", sketch, noted)
     while not sealing.step():
         pass
     return sealing
@@ -63,6 +64,15 @@ def whole_sketch() -> Sketch:
     for line in LINES:
         sketch.add_line("traces", line)
     return sketch
+
+
+def whole_marks() -> Marks:
+    noted = Marks()
+    for number, line in enumerate(LINES):
+        sketch = Sketch()
+        sketch.add_line("traces", line)
+        noted.add(len(line), sketch.first_ns, sketch.last_ns, {f"{number + 1:032x}"})
+    return noted
 
 
 def test_a_sealed_bundle_is_what_zstdcat_reads(directory: Path) -> None:
@@ -93,6 +103,9 @@ def test_each_frame_holds_whole_lines_and_a_checksum(
         assert raw[4] & 0b100, "a frame without checksum"
         frames.append(zstd.decompress(raw[:size]))
         raw = raw[size:]
+        if raw.startswith(index.SKIPPABLE):
+            assert zstd.get_frame_size(raw) == len(raw), "something behind the index"
+            break
     assert b"".join(frames) == b"".join(LINES)
     assert len(frames) == len(LINES) / 2
     assert all(frame.endswith(b"\n") for frame in frames)
@@ -292,7 +305,7 @@ def run_and_die(directory: Path, after: int) -> bool:
     folder = open_folder(str(directory), create=True)
     for name in CALLS:
         setattr(os, name, dying(getattr(os, name)))
-    seal_all(folder, whole_sketch())
+    seal_all(folder, whole_sketch(), whole_marks())
     os._exit(0)
 
 
@@ -319,6 +332,8 @@ def test_wherever_sealing_dies_each_line_is_there_once_before_and_after_recovery
         assert all_lines(directory) == LINES
         (bundle,) = reader.list_bundles(str(directory)).bundles
         assert reader.read_sketch(bundle) == expected
+        assert len(reader.frames_of(bundle, trace=f"{5:032x}") or ()) == 1
+        assert reader.frames_of(bundle, trace="ff") == []
         deaths += 1
     assert deaths >= 15
     # Each state that the theory speaks of was seen.
@@ -348,7 +363,7 @@ def test_a_sidecar_is_one_strict_json_object(directory: Path) -> None:
     sealed_bundle(directory)
     raw = (directory / SKETCH).read_bytes()
     found = json.loads(raw, parse_constant=pytest.fail)
-    assert found["format"] == 1
+    assert found["format"] == 2
     assert found["bytes"] == (directory / SEALED).stat().st_size
     assert raw.count(b"\n") == 1
 
@@ -385,9 +400,28 @@ def test_a_missing_cut_or_linked_sidecar_is_none(directory: Path, tmp_path: Path
     assert reader.read_sketch(bundle) is None
 
 
+def test_the_head_of_a_sidecar_says_the_same_or_nothing(directory: Path) -> None:
+    bundle = sealed_bundle(directory)
+    whole = reader.read_sidecar(bundle)
+    assert whole is not None
+    raw = (directory / SKETCH).read_bytes()
+    assert reader.read_head(bundle) == whole.head
+    start = raw.index(b',"sketch":')
+    for place in range(start):
+        flipped = raw[:place] + bytes([raw[place] ^ 1 << place % 8]) + raw[place + 1 :]
+        assert sidecar.decode_head(flipped[: sidecar.HEAD_BYTES_MAX]) in (None, whole.head)
+    (directory / SKETCH).write_bytes(raw[: start - 1])
+    assert reader.read_head(bundle) is None
+    head = raw[: start + 20]
+    # What is behind the head is not looked at, so that a month's heads cost little.
+    (directory / SKETCH).write_bytes(head)
+    assert reader.read_head(bundle) == whole.head
+    assert reader.read_sidecar(bundle) is None
+
+
 def test_a_sidecar_of_another_format_is_none(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bundle = sealed_bundle(directory)
-    monkeypatch.setattr(sidecar, "FORMAT", 2)
+    monkeypatch.setattr(sidecar, "FORMATS_READ", (1,))
     assert reader.read_sketch(bundle) is None

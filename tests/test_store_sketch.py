@@ -97,6 +97,60 @@ def test_a_sketch_survives_strict_json(one: Sketch) -> None:
     assert Sketch.from_json(json.loads(text)) == one
 
 
+buckets = st.dictionaries(
+    st.one_of(st.integers(-40, 900), st.integers(-34_000, 34_000)),
+    st.sampled_from([1, 2, 255, 256, 65_535, 65_536, 2**32 - 1, 2**32, 2**40]),
+    max_size=20,
+)
+
+
+def of_buckets(counts: dict[int, int], negatives: dict[int, int]) -> Histogram:
+    made = Histogram()
+    made.count = sum(counts.values()) + sum(negatives.values())
+    made.buckets.update(counts)
+    made.negatives = dict(negatives)
+    return made
+
+
+def read_back(one: Histogram) -> Histogram:
+    return Histogram.from_json(json.loads(json.dumps(one.to_json(), allow_nan=False)))
+
+
+@given(st.lists(st.tuples(buckets, buckets, st.booleans()), max_size=5))
+def test_buckets_read_from_sidecars_add_up_like_any_others(
+    some: list[tuple[dict[int, int], dict[int, int], bool]],
+) -> None:
+    """Merged as lanes of one integer, as pairs, or both in turn."""
+    quick, slow = Histogram(), Histogram()
+    for counts, negatives, look in some:
+        one = of_buckets(counts, negatives)
+        again = read_back(one)
+        quick.merge(again)
+        slow.merge(one)
+        assert again == one
+        if look:
+            assert quick.buckets == slow.buckets
+    assert quick == slow
+    assert quick.copy() == slow
+    assert quick.quantile(0.5) == slow.quantile(0.5)
+
+
+def test_many_sums_of_full_lanes_do_not_run_into_each_other() -> None:
+    one = read_back(of_buckets({7: 2**32 - 1, 8: 2**32 - 1, 40: 1}, {}))
+    total = Histogram()
+    for _ in range(10_000):
+        total.merge(one)
+    assert total.buckets == {7: 10_000 * (2**32 - 1), 8: 10_000 * (2**32 - 1), 40: 10_000}
+
+
+@pytest.mark.parametrize(
+    "odd", [[1, 3, "AAAA"], [1, 2, "AAAA"], [1, 1, "A"], [1, 1], ["x", 1, "AA=="], [[1], [2, 3]]]
+)
+def test_odd_lanes_are_no_histogram(odd: object) -> None:
+    with pytest.raises((ValueError, TypeError)):
+        Histogram.from_json({"count": 1, "sum": 1, "buckets": odd})
+
+
 @given(st.lists(durations, max_size=8))
 def test_durations_added_in_any_portions_are_counted_the_same(portions: list[list[int]]) -> None:
     whole, apart = Sketch(), Sketch()

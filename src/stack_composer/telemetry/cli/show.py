@@ -21,7 +21,7 @@ from stack_composer.telemetry.cli.parser import (
 )
 from stack_composer.telemetry.errors import LineRefusedError
 from stack_composer.telemetry.query.otlp_lines import filtered_line
-from stack_composer.telemetry.query.read import Found, Reading, newest
+from stack_composer.telemetry.query.read import Found, Reading
 from stack_composer.telemetry.query.records import record_of
 from stack_composer.telemetry.store.reader import list_bundles
 
@@ -74,9 +74,7 @@ def run(args: argparse.Namespace) -> int:
         sources += list_bundles(places.folder_of(args)).bundles
     form = args.form or ("records" if args.json else "readable")
     limit = args.limit if args.limit is not None else LIMIT_READABLE * (form == "readable")
-    found: Iterable[Found] = reading.find(sources)
-    if limit:
-        found = newest(found, limit)
+    found: Iterable[Found] = reading.newest(sources, limit) if limit else reading.find(sources)
     if form == "otlp":
         _print_otlp(found)
     elif form == "records":

@@ -55,7 +55,9 @@ def run(args: argparse.Namespace) -> int:
     follower = Follower(places.folder_of(args))
     # A line holds a batch: a filter may find none in many lines, so it sees them all.
     is_filtered = not reading.selection.is_everything
-    last = follower.last_lines(_EVERY_LINE if is_filtered and args.records else args.records)
+    last = follower.last_lines(
+        _EVERY_LINE if is_filtered and args.records else args.records, reading.selection
+    )
     found = _found(reading, last)
     # The lines are read to the end in any case, for following goes on behind them.
     chosen = newest(found, args.records) if args.records else list(found)[:0]

@@ -12,7 +12,7 @@ import os
 from collections import Counter
 
 from stack_composer.telemetry.errors import LineRefusedError
-from stack_composer.telemetry.store.reader import read_lines, read_sidecar
+from stack_composer.telemetry.store.reader import frames_of, read_head, read_lines, read_sidecar
 from stack_composer.telemetry.store.sketch import Sketch
 
 TYPE_CHECKING = False
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from stack_composer.telemetry.store.reader import BundleInfo
+    from stack_composer.telemetry.store.sidecar import Head
 
 CLOCK_SKEW_NS = 3_600 * 1_000_000_000
 """How far a record's time may lie after the last write of its bundle: clocks step."""
@@ -97,12 +98,18 @@ def collect(
 
 def _by_sidecar(found: Collected, bundle: BundleInfo, since_ns: int, until_ns: int) -> bool:
     """Answer for a bundle from its sidecar; False if that is not possible."""
+    # A bundle begun inside is most likely wanted, of any other the head is read first.
+    begun_inside = bundle.created_ns >= since_ns and not (
+        until_ns and bundle.created_ns >= until_ns
+    )
+    if not begun_inside and _is_outside(read_head(bundle), since_ns, until_ns):
+        return True
     sidecar = read_sidecar(bundle)
     if sidecar is None:
         return False
-    sketch = sidecar.sketch
-    if _is_outside(sketch, since_ns, until_ns):
+    if _is_outside(sidecar.head, since_ns, until_ns):
         return True
+    sketch = sidecar.sketch
     if sketch.first_ns < since_ns or (until_ns and sketch.last_ns >= until_ns):
         return False
     found.sketch.merge(sketch)
@@ -124,16 +131,14 @@ def cannot_match(bundle: BundleInfo, since_ns: int, until_ns: int) -> bool:
     """Whether it is sure, without decoding, that nothing in a bundle is in the window."""
     if not (since_ns or until_ns):
         return False
-    sidecar = read_sidecar(bundle)
-    if sidecar is None:
-        return _is_older(bundle, since_ns)
-    return _is_outside(sidecar.sketch, since_ns, until_ns)
+    head = read_head(bundle)
+    return _is_older(bundle, since_ns) if head is None else _is_outside(head, since_ns, until_ns)
 
 
-def _is_outside(sketch: Sketch, since_ns: int, until_ns: int) -> bool:
-    if not sketch.first_ns:
+def _is_outside(head: Head | None, since_ns: int, until_ns: int) -> bool:
+    if head is None or not head.first_ns:
         return False  # Nothing in it tells a time.
-    return sketch.last_ns < since_ns or bool(until_ns and sketch.first_ns >= until_ns)
+    return head.last_ns < since_ns or bool(until_ns and head.first_ns >= until_ns)
 
 
 def _decode(
@@ -144,7 +149,10 @@ def _decode(
 
     counts = found.oddities
     path = source if isinstance(source, str) else source.path
-    for number, line in enumerate(read_lines(source, counts), 1):
+    frames = None
+    if (since_ns or until_ns) and not isinstance(source, str):
+        frames = frames_of(source, counts, since_ns=since_ns, until_ns=until_ns)
+    for number, line in enumerate(read_lines(source, counts, frames=frames), 1):
         # A sketch of its own, so that a line refused half-way has counted nothing.
         part = Sketch() if signal != "traces" else found.sketch
         try:

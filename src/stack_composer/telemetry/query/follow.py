@@ -20,14 +20,17 @@ from typing import TYPE_CHECKING
 from stack_composer.telemetry import effects
 from stack_composer.telemetry.store.reader import (
     BundleInfo,
+    frames_of,
     list_bundles,
+    read_head,
     read_lines,
     read_new_lines,
-    read_sidecar,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from stack_composer.telemetry.query.select import Selection
 
 SETTLED_NS = 2_000_000_000
 """A folder changed so recently may change again within the same tick of its clock."""
@@ -56,11 +59,14 @@ class Follower:
         self._bundles: list[BundleInfo] = []
         self._changed_ns = -1
 
-    def last_lines(self, lines_max: int) -> Iterator[tuple[BundleInfo, bytes]]:
+    def last_lines(
+        self, lines_max: int, wanted: Selection | None = None
+    ) -> Iterator[tuple[BundleInfo, bytes]]:
         """Yield up to ``lines_max`` last lines of each bundle; go on behind them.
 
         Sealed bundles whose sidecar tells that all of it is older than ``lines_max``
-        records elsewhere are left out.
+        records elsewhere are left out, and of the others what holds nothing that is
+        ``wanted`` by its signal or trace.
 
         Raises:
             StoreError: The folder or a file in it cannot be read.
@@ -72,7 +78,8 @@ class Follower:
             kept: deque[bytes] = deque(maxlen=lines_max)
             if bundle.sealed:
                 place.is_done = True
-                kept.extend(() if not lines_max or bundle in too_old else read_lines(bundle))
+                if lines_max and bundle not in too_old:
+                    kept.extend(_last_lines(bundle, lines_max, wanted))
             else:
                 kept.extend(self._appended(bundle, place))
             for line in kept:
@@ -123,26 +130,41 @@ class Follower:
     @staticmethod
     def _rest(bundle: BundleInfo, place: _Place) -> Iterator[bytes]:
         place.is_done = True
-        sidecar = read_sidecar(bundle)
-        if sidecar is not None and sidecar.lines == place.lines:
+        head = read_head(bundle)
+        if head is not None and head.lines == place.lines:
             return
         yield from islice(read_lines(bundle), place.lines, None)
+
+
+def _last_lines(bundle: BundleInfo, lines_max: int, wanted: Selection | None) -> Iterator[bytes]:
+    """Yield the last lines of a sealed bundle, and perhaps some before them."""
+    if wanted is not None and not wanted.wants(bundle.signal):
+        return
+    frames = frames_of(bundle, trace=(wanted and wanted.trace) or "")
+    if frames is not None:
+        lines = 0
+        for place in reversed(range(len(frames))):
+            lines += frames[place].lines
+            if lines >= lines_max:
+                frames = frames[place:]
+                break
+    yield from read_lines(bundle, frames=frames)
 
 
 def _too_old(bundles: list[BundleInfo], records: int) -> set[BundleInfo]:
     """Return sealed bundles that hold none of the newest ``records`` records for sure."""
     spans = []
     for bundle in bundles:
-        sidecar = read_sidecar(bundle)
-        if sidecar is not None and sidecar.sketch.first_ns:
-            spans.append((sidecar.sketch.last_ns, sidecar.sketch, bundle))
+        head = read_head(bundle)
+        if head is not None and head.first_ns:
+            spans.append((head.last_ns, head, bundle))
     spans.sort(key=lambda span: span[0], reverse=True)
     found, oldest_ns = 0, 0
     too_old = set()
-    for last_ns, sketch, bundle in spans:
+    for last_ns, head, bundle in spans:
         if found < records:
-            found += sketch.records
-            oldest_ns = min(oldest_ns or sketch.first_ns, sketch.first_ns)
+            found += head.records
+            oldest_ns = min(oldest_ns or head.first_ns, head.first_ns)
         elif last_ns <= oldest_ns:
             # Enough records lie at oldest_ns or later: what ended by then is not needed.
             too_old.add(bundle)

@@ -8,6 +8,7 @@ stops the rest.
 from __future__ import annotations
 
 import heapq
+import math
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from stack_composer.telemetry.errors import LineRefusedError
 from stack_composer.telemetry.query.collect import Refusals, cannot_match
 from stack_composer.telemetry.query.select import Item, Selection, items
 from stack_composer.telemetry.store import otlp
-from stack_composer.telemetry.store.reader import BundleInfo, read_lines
+from stack_composer.telemetry.store.reader import BundleInfo, frames_of, read_head, read_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -80,21 +81,60 @@ class Reading:
             StoreError: A file cannot be read. What a file holds never raises.
         """
         for source in sources:
-            if isinstance(source, BundleInfo) and self._can_pass_over(source):
-                continue
-            path, signal = (
-                (source, None) if isinstance(source, str) else (source.path, source.signal)
-            )
-            for number, line in enumerate(read_lines(source, self.oddities), 1):
-                found = self.judge(line, signal, path, number)
-                if found is not None:
-                    yield found
+            yield from self._find_in(source)
 
-    def _can_pass_over(self, bundle: BundleInfo) -> bool:
+    def newest(self, sources: Iterable[BundleInfo | str], limit: int) -> list[Found]:
+        """Return the ``limit`` newest records, in their lines, in the order of the lines.
+
+        Bundles are read from the latest on, and no more once what is left is older by its
+        sidecars; lines that are no OTLP in there are not met. Memory is bounded by
+        ``limit`` lines.
+
+        Raises:
+            StoreError: As ``find``.
+        """
+        order = [(_latest_ns(source), place, source) for place, source in enumerate(sources)]
+        order.sort(key=lambda entry: entry[:2], reverse=True)
+        chosen = _Newest(limit)
+        for latest_ns, place, source in order:
+            if chosen.oldest_ns > latest_ns:
+                break
+            for number, one in enumerate(self._find_in(source)):
+                chosen.add((place, number), one)
+        return chosen.found()
+
+    def _find_in(self, source: BundleInfo | str) -> Iterator[Found]:
+        if isinstance(source, str):
+            path, signal = source, None
+        elif self.selection.wants(source.signal):
+            path, signal = source.path, source.signal
+        else:
+            return
+        for number, line in self._lines(source):
+            found = self.judge(line, signal, path, number)
+            if found is not None:
+                yield found
+
+    def _lines(self, source: BundleInfo | str) -> Iterator[tuple[int, bytes]]:
+        """Yield the lines that may hold an answer, with their numbers."""
         wanted = self.selection
-        return not wanted.wants(bundle.signal) or cannot_match(
-            bundle, wanted.since_ns, wanted.until_ns
-        )
+        frames = None
+        if isinstance(source, BundleInfo) and (wanted.trace or wanted.since_ns or wanted.until_ns):
+            frames = frames_of(
+                source,
+                self.oddities,
+                trace=wanted.trace or "",
+                since_ns=wanted.since_ns,
+                until_ns=wanted.until_ns,
+            )
+            if frames is None and cannot_match(source, wanted.since_ns, wanted.until_ns):
+                return
+        if frames is None:
+            yield from enumerate(read_lines(source, self.oddities), 1)
+            return
+        for frame in frames:
+            lines = read_lines(source, self.oddities, frames=[frame])
+            yield from enumerate(lines, frame.first_line)
 
     def judge(self, line: bytes, signal: str | None, path: str, number: int) -> Found | None:
         """Return a line with what was asked for; None when it has nothing of it.
@@ -120,19 +160,46 @@ def newest(found: Iterable[Found], limit: int) -> list[Found]:
 
     Memory is bounded by ``limit`` lines.
     """
-    heap: list[tuple[int, int, int, Found]] = []
-    for sequence, one in enumerate(found):
+    chosen = _Newest(limit)
+    for number, one in enumerate(found):
+        chosen.add((0, number), one)
+    return chosen.found()
+
+
+def _latest_ns(source: BundleInfo | str) -> float:
+    """When the last record of a bundle is over; infinite if nothing tells."""
+    head = None if isinstance(source, str) else read_head(source)
+    return head.last_ns if head is not None and head.first_ns else math.inf
+
+
+class _Newest:
+    """The newest records of those that were added, in whichever order."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._heap: list[tuple[int, tuple[int, int], int, Found]] = []
+
+    @property
+    def oldest_ns(self) -> int:
+        """What is over before that cannot be among them any more."""
+        return self._heap[0][0] if len(self._heap) >= self._limit else 0
+
+    def add(self, place: tuple[int, int], one: Found) -> None:
+        """Add what was asked for of a line; ``place`` puts the lines in order."""
         for index, item in enumerate(one.items):
             if not one.flags[index]:
                 continue
-            entry = (item.end_ns, sequence, index, one)
-            if len(heap) < limit:
-                heapq.heappush(heap, entry)
-            elif entry[:3] > heap[0][:3]:
-                heapq.heapreplace(heap, entry)
-    chosen: dict[int, tuple[Found, list[int]]] = {}
-    for _, sequence, index, one in sorted(heap, key=lambda entry: entry[1:3]):
-        chosen.setdefault(sequence, (one, []))[1].append(index)
-    for one, indexes in chosen.values():
-        one.flags = [index in indexes for index in range(len(one.flags))]
-    return [one for one, _ in chosen.values()]
+            entry = (item.end_ns, place, index, one)
+            if len(self._heap) < self._limit:
+                heapq.heappush(self._heap, entry)
+            elif entry[:3] > self._heap[0][:3]:
+                heapq.heapreplace(self._heap, entry)
+
+    def found(self) -> list[Found]:
+        """Return their lines in order; the flags tell the records."""
+        chosen: dict[tuple[int, int], tuple[Found, list[int]]] = {}
+        for _, place, index, one in sorted(self._heap, key=lambda entry: entry[1:3]):
+            chosen.setdefault(place, (one, []))[1].append(index)
+        for one, indexes in chosen.values():
+            one.flags = [index in indexes for index in range(len(one.flags))]
+        return [one for one, _ in chosen.values()]

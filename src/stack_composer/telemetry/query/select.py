@@ -75,9 +75,10 @@ class Selection:
         since_ns: Unix nanoseconds, 0 for no limit.
         until_ns: The first moment that is too late, 0 for no limit.
         signals: Of "traces", "metrics", "logs".
+        trace: The beginning of a trace id, in lower case.
     """
 
-    __slots__ = ("_name", "_trace", "signals", "since_ns", "until_ns")
+    __slots__ = ("_name", "signals", "since_ns", "trace", "until_ns")
 
     def __init__(
         self,
@@ -110,18 +111,18 @@ class Selection:
         self.until_ns = until_ns
         self.signals = signals
         self._name = None if name is None else re.compile(fnmatch.translate(name))
-        self._trace = None if trace is None else trace.lower()
+        self.trace = None if trace is None else trace.lower()
 
     def wants(self, signal: str) -> bool:
         """Whether any record of this signal can match."""
-        if signal == "metrics" and self._trace is not None:
+        if signal == "metrics" and self.trace is not None:
             return False
         return self.signals is None or signal in self.signals
 
     @property
     def is_everything(self) -> bool:
         """Whether each record of a wanted signal matches, so none need be looked at."""
-        return not (self.since_ns or self.until_ns or self._name or self._trace)
+        return not (self.since_ns or self.until_ns or self._name or self.trace)
 
     def takes(self, item: Item) -> bool:
         """Whether this record is asked for."""
@@ -129,7 +130,7 @@ class Selection:
             return False
         if self._name is not None and not (item.name and self._name.match(item.name)):
             return False
-        return self._trace is None or item.record.trace_id.startswith(self._trace)
+        return self.trace is None or item.record.trace_id.startswith(self.trace)
 
     def _in_window(self, item: Item) -> bool:
         end_ns = item.end_ns

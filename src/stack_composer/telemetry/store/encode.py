@@ -60,6 +60,7 @@ remembering those would cost more than it saves."""
 PIECE_CHARS_MAX = 256
 """Longer texts are not remembered: they seldom repeat and would fill the memory."""
 
+_SAMPLE = 32
 _INT64_MAX = (1 << 63) - 1
 _INT64_MIN = -(1 << 63)
 _INT_BITS_MAX = 1_024
@@ -176,16 +177,22 @@ class Encoder:
         # A span's scope is its class's, and nearly always there is one class.
         groups = _by_scope(spans) if len(set(map(type, spans))) > 1 else [(spans[0].scope, spans)]
         touched: list[_Name] = []
+        traces: list[str] = []
         try:
-            pieces = [self._span_group(scope, some, touched) for scope, some in groups]
+            pieces = [self._span_group(scope, some, touched, traces) for scope, some in groups]
         except BaseException:
             _untouch(touched)
             raise
         for name in touched:
             sketch.add_spans(name.text, name.durations, name.errors)
         _untouch(touched)
+        sketch.traces = _without_repeats(traces, len(spans))
         first_ns = min([span.start_ns for span in spans])
-        sketch.saw(first_ns, max([span.end_ns for span in spans]), len(spans))
+        ends_ns = [span.end_ns for span in spans]
+        last_ns = max(ends_ns)
+        if 0 in ends_ns:  # A span that tells no end is over when it began.
+            last_ns = max(last_ns, *[span.start_ns for span in spans if not span.end_ns])
+        sketch.saw(first_ns, last_ns, len(spans))
         return self._line("resourceSpans", "scopeSpans", pieces), sketch
 
     def encode_logs(self, records: Sequence[LogRecord]) -> tuple[bytes, Sketch]:
@@ -198,6 +205,9 @@ class Encoder:
             pieces.append(f'{{{self._scope(scope)}"logRecords":[{written}]}}')
         for record in records:
             sketch.add_logs(record.severity, 1)
+        sketch.traces = {
+            record.span.trace_id or "" for record in records if record.span is not None
+        }
         times = [record.time_ns or record.observed_ns for record in records]
         sketch.saw(min(times), max(times), len(records))
         return self._line("resourceLogs", "scopeLogs", pieces), sketch
@@ -210,6 +220,7 @@ class Encoder:
         for scope, some in _by_scope(metrics):
             written = ",".join([self._metric(metric, sketch) for metric in some])
             pieces.append(f'{{{self._scope(scope)}"metrics":[{written}]}}')
+        sketch.traces = set()
         times = [point.time_ns for metric in metrics for point in metric.points]
         sketch.saw(min(times), max(times), len(times))
         return self._line("resourceMetrics", "scopeMetrics", pieces), sketch
@@ -246,7 +257,11 @@ class Encoder:
     # -- spans -------------------------------------------------------------------
 
     def _span_group(  # noqa: C901, PLR0912, PLR0915 - see below
-        self, scope: Scope, spans: Sequence[SpanRecord], touched: list[_Name]
+        self,
+        scope: Scope,
+        spans: Sequence[SpanRecord],
+        touched: list[_Name],
+        traces: list[str],
     ) -> str:
         """Encode the spans of one scope: the loop that runs for each span written.
 
@@ -263,6 +278,7 @@ class Encoder:
         keys = self._keys
         most = self._attributes_max
         piece: str | None
+        last_trace: str | None = None
         for span in spans:
             name = names.get(span.name) or self._name(span.name)
             start_ns = span.start_ns
@@ -287,8 +303,12 @@ class Encoder:
                 tail = self._details(details, max(over, 0))
                 if details.status_code == 2:
                     name.errors += 1
+            trace = span.trace_id
+            if trace is not last_trace:
+                last_trace = trace
+                traces.append(trace)  # type: ignore[arg-type] # ids are given by now
             head = (
-                f'{{"traceId":"{span.trace_id}","spanId":"{span.span_id}{middle}'
+                f'{{"traceId":"{trace}","spanId":"{span.span_id}{middle}'
                 f',"startTimeUnixNano":"{start_ns}","endTimeUnixNano":"{end_ns}"'
             )
             attributes = span.attributes
@@ -592,6 +612,16 @@ class Encoder:
 def _weight(text: str) -> int:
     """How many pieces a remembered text counts for; a long name fills the memory too."""
     return 1 + len(text) // PIECE_CHARS_MAX
+
+
+def _without_repeats(traces: list[str], spans: int) -> list[str] | set[str]:
+    """Take most repeated ids out: each costs six bytes of the index.
+
+    Where the first ones all differ and there are as many as spans, each span is most
+    likely a trace of its own; then a set would cost more than all else here.
+    """
+    some = traces[:_SAMPLE]
+    return traces if len(traces) == spans and len(set(some)) == len(some) else set(traces)
 
 
 def _untouch(names: list[_Name]) -> None:

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from typing import Final
 
     from stack_composer.telemetry.store.folder import Folder
-    from stack_composer.telemetry.store.sidecar import Sidecar
+    from stack_composer.telemetry.store.index import Frame, Index
+    from stack_composer.telemetry.store.sidecar import Head, Sidecar
     from stack_composer.telemetry.store.sketch import Sketch
 
 LINE_BYTES_MAX: Final = 64 * 2**20
@@ -43,16 +44,22 @@ ODDITIES: Final = {
     "blank_line": "an empty line",
     "crlf": "a line that ends as on Windows",
     "bom": "a byte order mark at the start",
+    "damaged_index": "what tells where things are in a sealed bundle is damaged; it is only slower",
     "gone": "a bundle that was purged while it was to be read",
 }
 """What reading may count, in words for users."""
 
+_SEALED_END: Final = ".jsonl.zst"
+_SKETCH_END: Final = ".sketch.json"
 _PIECE_BYTES: Final = 2**20
 _READ_BYTES: Final = 2**17
 _FRAME_BYTES_MAX: Final = LINE_BYTES_MAX + 2 * _PIECE_BYTES
 _RESYNCS_MAX: Final = 1000
 _BOM: Final = b"\xef\xbb\xbf"
 _ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
+_INDEX_MAGIC: Final = b"\x57\x2a\x4d\x18"
+_TAIL_BYTES: Final = 2**15
+"""Read at once from the end of a sealed file: most indexes are smaller."""
 
 
 class BundleInfo(NamedTuple):
@@ -120,10 +127,16 @@ def _list(folder: Folder) -> Listing:
     bundles: list[BundleInfo] = []
     foreign: list[str] = []
     for name in present:
+        # Nearly half of all names are sidecars, which their bundles answer for.
+        if name.endswith(_SKETCH_END) and name[: -len(_SKETCH_END)] + _SEALED_END in present:
+            continue
         parsed = names.parse_name(name)
         if parsed is None:
             if name not in names.SINGLES:
                 foreign.append(name)
+            if name.endswith(_SEALED_END):
+                sidecar = name[: -len(_SEALED_END)] + _SKETCH_END
+                foreign += {sidecar} & present
         elif parsed.kind == names.SEALED or (
             parsed.kind == names.OPEN
             and names.sealed_name(parsed.stem, parsed.signal) not in present
@@ -185,13 +198,92 @@ def read_sidecar(bundle: BundleInfo) -> Sidecar | None:
         return None
     from stack_composer.telemetry.store.sidecar import SIDECAR_BYTES_MAX, decode_sidecar
 
+    sidecar = decode_sidecar(_read_sidecar(bundle, SIDECAR_BYTES_MAX))
+    return sidecar if sidecar is not None and sidecar.bytes == bundle.bytes else None
+
+
+def read_head(bundle: BundleInfo) -> Head | None:
+    """What the sidecar says in a few words, which is all that is read of it.
+
+    None as ``read_sketch``.
+    """
+    if not bundle.sealed or not bundle.sketch_bytes:
+        return None
+    from stack_composer.telemetry.store.sidecar import HEAD_BYTES_MAX, decode_head
+
+    head = decode_head(_read_sidecar(bundle, HEAD_BYTES_MAX))
+    if head is None:
+        sidecar = read_sidecar(bundle)
+        return None if sidecar is None else sidecar.head
+    return head if head.bytes == bundle.bytes else None
+
+
+def _read_sidecar(bundle: BundleInfo, bytes_max: int) -> bytes:
     path = os.path.join(os.path.dirname(bundle.path), names.sketch_name(bundle.stem, bundle.signal))
     try:
-        with open(path, "rb", opener=_open_unlinked) as file:
-            sidecar = decode_sidecar(file.read(SIDECAR_BYTES_MAX))
+        with open(path, "rb", buffering=0, opener=_open_unlinked) as file:
+            return file.read(bytes_max)
+    except OSError:
+        return b""
+
+
+def frames_of(
+    bundle: BundleInfo,
+    counts: Counter[str] | None = None,
+    *,
+    trace: str = "",
+    since_ns: int = 0,
+    until_ns: int = 0,
+) -> list[Frame] | None:
+    """Tell which frames of a sealed bundle may hold an answer; the others hold none.
+
+    Args:
+        bundle: A bundle; whether it has an index is found out here.
+        counts: Where a damaged index is counted, as ``read_lines`` does.
+        trace: The beginning of a trace id, in lower case; "" for any.
+        since_ns: What ends before is not wanted; 0 for no limit.
+        until_ns: What begins then or later is not wanted; 0 for no limit.
+
+    Returns:
+        None if there is nothing that tells: then all of the bundle is to be read.
+    """
+    index = _read_index(bundle, Counter() if counts is None else counts)
+    if index is None:
+        return None
+    return index.frames(trace=trace, since_ns=since_ns, until_ns=until_ns)
+
+
+def _read_index(bundle: BundleInfo, counts: Counter[str]) -> Index | None:
+    if not bundle.sealed:
+        return None
+    from stack_composer.telemetry.store.index import decode_index
+
+    try:
+        with open(bundle.path, "rb", buffering=0, opener=_open_unlinked) as file:
+            tail, start = _tail(file)
+            if start is None:
+                return None
+            size = file.seek(0, os.SEEK_END) - start
+            if size > len(tail):
+                file.seek(start)
+                tail = file.read(size)
     except OSError:
         return None
-    return sidecar if sidecar is not None and sidecar.bytes == bundle.bytes else None
+    index = decode_index(tail[-size:])
+    if index is None:
+        counts["damaged_index"] += 1
+    return index
+
+
+def _tail(file: FileIO) -> tuple[bytes, int | None]:
+    """Read the end of a sealed file, and where its index begins if it has one."""
+    from stack_composer.telemetry.store.index import start_of_index
+
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(size - _TAIL_BYTES, 0))
+    tail = file.read(_TAIL_BYTES)
+    start = start_of_index(tail)
+    return tail, start if start is not None and start < size else None
 
 
 def read_lines(
@@ -199,6 +291,7 @@ def read_lines(
     counts: Counter[str] | None = None,
     *,
     line_bytes_max: int = LINE_BYTES_MAX,
+    frames: Iterable[Frame] | None = None,
 ) -> Iterator[bytes]:
     """Read whole lines, without their newlines, in the order they were written.
 
@@ -208,6 +301,7 @@ def read_lines(
             many lines, which comes as one line.
         counts: Where what was left out is counted, by the names in ``ODDITIES``.
         line_bytes_max: Longer lines are left out.
+        frames: Only these frames of a sealed bundle, as ``frames_of`` gave them.
 
     Yields:
         Lines as they are; blank ones are left out. A bundle sealed since it was
@@ -228,7 +322,11 @@ def read_lines(
     except FileNotFoundError:
         counts["gone"] += 1
         return
-    pieces: Iterable[bytes | None] = _unpack(path, fd, counts) if sealed else _pieces(path, fd)
+    pieces: Iterable[bytes | None]
+    if frames is not None:
+        pieces = _unpack_some(path, fd, counts, frames)
+    else:
+        pieces = _unpack(path, fd, counts) if sealed else _pieces(path, fd)
     yield from _lines(pieces, counts, line_bytes_max, keep_tail=False)
 
 
@@ -315,6 +413,30 @@ def _unpack(path: str, fd: int, counts: Counter[str]) -> Iterator[bytes | None]:
             raise store_error("read", path, error) from error
 
 
+def _unpack_some(
+    path: str, fd: int, counts: Counter[str], chosen: Iterable[Frame]
+) -> Iterator[bytes]:
+    """Unpack frames that an index told of; a damaged one is left out and counted."""
+    from stack_composer.telemetry.store import zstd
+
+    with os.fdopen(fd, "rb", buffering=0) as file:
+        for frame in chosen:
+            try:
+                file.seek(frame.offset)
+                data = file.read(frame.bytes)
+            except OSError as error:
+                raise store_error("read", path, error) from error
+            decompressor = zstd.ZstdDecompressor()
+            try:
+                plain = decompressor.decompress(data, _FRAME_BYTES_MAX)
+            except zstd.ZstdError:
+                plain = b""
+            if decompressor.eof and len(plain) == frame.plain_bytes:
+                yield plain
+            else:
+                counts["damaged_frame"] += 1
+
+
 class _Frames:
     """Unpack zstd frames, going on behind a damaged one.
 
@@ -333,10 +455,12 @@ class _Frames:
         self._ahead = b""  # Read, and not yet given to a decompressor.
         self._position = 0  # Where ``_ahead`` begins in the file.
         self._unpacked_bytes = 0
+        self._end = _tail(file)[1]  # The frames of lines end here, if that is known.
+        file.seek(0)
 
     def unpack(self) -> Iterator[bytes | None]:
         resyncs = 0
-        while self._fill():
+        while self._position != self._end and self._fill():
             start = self._position
             try:
                 yield from self._frame()
@@ -360,10 +484,15 @@ class _Frames:
         decompressor = self._zstd.ZstdDecompressor()
         held: list[bytes] = []
         held_bytes = 0
+        # An index is not met here unless its end is damaged.
+        is_index = self._ahead[:1] == _INDEX_MAGIC[:1]
+        if is_index:
+            self._counts["damaged_index"] += 1
         while not decompressor.eof and self._unpacked_bytes <= PLAIN_BYTES_MAX:
             if decompressor.needs_input and not self._fill():
                 # Cut, not flipped: what came so far is a true beginning.
-                self._counts["truncated"] += 1
+                if not is_index:
+                    self._counts["truncated"] += 1
                 break
             data, self._ahead = self._ahead if decompressor.needs_input else b"", b""
             piece = decompressor.decompress(data, _PIECE_BYTES)

@@ -83,6 +83,7 @@ class Condition(NamedTuple):
         sidecar: ``MATCHES``, ``MISSING`` or ``WRONG``; ``NONE`` of a plain bundle.
         has_plain: The plain bundle is there beside the sealed one.
         unreadable: Why it could not be read at all, or "".
+        has_bad_index: What tells where things are in it is damaged: it is only slower.
     """
 
     bundle: BundleInfo
@@ -94,6 +95,7 @@ class Condition(NamedTuple):
     sidecar: str = NONE
     has_plain: bool = False
     unreadable: str = ""
+    has_bad_index: bool = False
 
     @property
     def name(self) -> str:
@@ -192,6 +194,8 @@ def examine(bundle: BundleInfo) -> Condition | None:
         sidecar = reader.read_sidecar(bundle)
         # Lines that a sidecar covers were decoded when it was made.
         read = _Read(bundle, decode=sidecar is None)
+        reader.frames_of(bundle, read.counts)
+        has_bad_index = bool(read.counts.pop("damaged_index", 0))
         state = NONE
         if bundle.sealed:
             state = MATCHES if sidecar is not None else WRONG if bundle.sketch_bytes else MISSING
@@ -215,6 +219,7 @@ def examine(bundle: BundleInfo) -> Condition | None:
         bool(read.counts["torn_tail"]),
         state,
         bundle.sealed and os.path.lexists(plain),
+        has_bad_index=has_bad_index,
     )
 
 

