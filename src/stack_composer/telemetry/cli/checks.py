@@ -142,8 +142,7 @@ def _check_bundle(condition: Condition) -> Iterator[Finding]:
     for kind in condition.damage:
         yield _mendable(f"{name}: {reader.ODDITIES[kind]}")
     if condition.has_bad_index:
-        what = f"{name}: {reader.ODDITIES['damaged_index']}"
-        yield Finding("bundles", what, "none is needed; it is only slower")
+        yield _mendable(f"{name}: {reader.ODDITIES['damaged_index']}")
     if condition.is_torn:
         yield _mendable(f"{name}: ends without a newline, its writer died; whole lines are kept")
     if condition.refused:

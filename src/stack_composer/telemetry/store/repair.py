@@ -279,6 +279,8 @@ def _steps_for(condition: Condition) -> Iterator[Step]:
         yield Step(SEAL, name, "its writer died in the middle of a line")
     elif condition.is_torn:
         yield Step(SAVE, name, "it ends in the middle of a line")
+    elif condition.has_bad_index:
+        yield Step(SAVE, name, "its index is damaged, which makes it slower to search")
     elif condition.sidecar in (MISSING, WRONG):
         which = "it has no sidecar" if condition.sidecar == MISSING else "its sidecar is wrong"
         yield Step(REBUILD, name, which)
