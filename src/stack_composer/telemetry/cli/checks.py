@@ -114,6 +114,8 @@ def loose_files(directory: str) -> list[str]:
         ours.append(os.path.basename(bundle.path))
         if bundle.sketch_bytes:
             ours.append(names.sketch_name(bundle.stem, bundle.signal))
+        if bundle.sealed:
+            ours.append(names.page_name(bundle.stem, bundle.signal))
     return [name for name in ours if loose_mode(os.path.join(directory, name), 0o600)]
 
 

@@ -29,7 +29,7 @@ class RecoveryPlan:
 
     Attributes:
         unsealed: Plain bundles, perhaps of dead processes.
-        leftover: Temporary files and sidecars that belong to no bundle.
+        leftover: Temporary files, sidecars and pages that belong to no bundle.
     """
 
     __slots__ = ("leftover", "unsealed")
@@ -54,7 +54,7 @@ def plan_recovery(found: Collection[str], *, skip: Collection[str] = ()) -> Reco
             if name not in skip and names.parse_name(name):
                 unsealed.append(name)
         elif (
-            name.endswith((".sketch.json", ".tmp"))
+            name.endswith((".sketch.json", ".imports", ".tmp"))
             and not _bundles_of(name) & present
             and names.parse_name(name)
         ):
@@ -63,7 +63,7 @@ def plan_recovery(found: Collection[str], *, skip: Collection[str] = ()) -> Reco
 
 
 def _bundles_of(name: str) -> set[str]:
-    """The bundle files that a sidecar or temporary file would belong to."""
+    """The bundle files that a sidecar, a page or a temporary file would belong to."""
     stem, signal, *_ = name.split(".")
     plain = names.open_name(stem, signal)
     # A temporary file beside a sealed bundle alone is nobody's any more.
