@@ -254,7 +254,7 @@ class Reader:
         _learn(self._pairs, raw, pair, len(raw))
         return pair
 
-    def _plain_pair(self, raw: bytes) -> tuple[str, Any] | None:
+    def _plain_pair(self, raw: bytes) -> tuple[str, Any] | None:  # noqa: C901, PLR0911 - as above
         """Read a key with a text or number; None for any other pair, or a broken one."""
         size = len(raw)
         if size < 6 or raw[0] != 0x0A or raw[1] > 127:

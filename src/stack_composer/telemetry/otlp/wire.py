@@ -140,7 +140,6 @@ def decode_message(
     found: dict[str, Any] = {}
     apart: dict[str, bytes] = {}
     while at < end:
-        start = at
         tag, at = varint(data, at, end)
         field = fields.get(tag)
         if field is None:
@@ -149,43 +148,44 @@ def decode_message(
         value, at = _wire_value(data, at, end, tag & 7)
         if field.message is not None:
             first, last = value
+            part, origin = (first, last), data
             if not field.many:
                 # Two parts of one message mean what both together mean.
-                earlier = apart.get(field.name)
-                apart[field.name] = part = (earlier or b"") + data[first:last]
+                earlier = apart.get(field.name, b"")
+                apart[field.name] = joined = earlier + data[first:last]
                 if earlier:
                     # Each part more reads all before it again.
-                    budget.take(len(part) // 16)
-                    made = decode_message(
-                        field.message, part, 0, len(part), budget, counts, depth + 1
-                    )
-                else:
-                    made = decode_message(
-                        field.message, data, first, last, budget, counts, depth + 1
-                    )
+                    budget.take(len(joined) // 16)
+                    part, origin = (0, len(joined)), joined
+            made = decode_message(field.message, origin, *part, budget, counts, depth + 1)
+            if field.many:
+                found.setdefault(field.name, []).append(made)
+            else:
                 _set(found, apart, field, made)
-                continue
-            made = decode_message(field.message, data, first, last, budget, counts, depth + 1)
-            found.setdefault(field.name, []).append(made)
         elif field.packed is not None:
             run = field.packed(data[value[0] : value[1]])
             # A number takes eight bytes of memory or more, as a small message does.
             budget.take(len(run) // 8)
             found.setdefault(field.name, []).extend(run)
         else:
-            assert field.read is not None, "a field is a message, a run or a value"
-            try:
-                read = field.read(data[value[0] : value[1]] if tag & 7 == _LENGTH else value)
-            except UnicodeDecodeError:
-                counts["not_strict"] += 1
-                read = data[value[0] : value[1]].decode("utf-8", "replace")
-            except struct.error:
-                raise refused(start) from None
+            read = _read(field, data, value, counts)
             if field.many:
                 found.setdefault(field.name, []).append(read)
             else:
                 _set(found, apart, field, read)
     return message.kind(**found)
+
+
+def _read(field: _Field, data: bytes, value: Any, counts: otlp.Counts) -> Any:
+    assert field.read is not None, "a field is a message, a run or a value"
+    if type(value) is not tuple:
+        return field.read(value)
+    raw = data[value[0] : value[1]]
+    try:
+        return field.read(raw)
+    except UnicodeDecodeError:
+        counts["not_strict"] += 1
+        return raw.decode("utf-8", "replace")
 
 
 def _set(found: dict[str, Any], apart: dict[str, bytes], field: _Field, value: Any) -> None:
