@@ -143,14 +143,20 @@ def check_foreign(directory: str) -> list[Finding]:
 
 
 def check_leftovers(directory: str) -> list[Finding]:
-    """No half-made files of a process that died while sealing."""
+    """No half-made files of a process that died while sealing or importing."""
     if not os.path.isdir(directory):
         return []
     leftover = plan_recovery(os.listdir(directory)).leftover
+    # An empty bundle that nobody writes keeps the half-made files of an import.
+    leftover += [
+        os.path.basename(bundle.path)
+        for bundle in reader.list_bundles(directory).bundles
+        if not bundle.sealed and not bundle.bytes and not is_being_written(bundle)
+    ]
     if not leftover:
         return []
     count = output.counted(len(leftover), "leftover file")
-    what = f"{count} of an interrupted seal: {_named(leftover)}"
+    what = f"{count} of an interrupted seal or import: {_named(leftover)}"
     return [Finding("leftovers", what, REPAIR, is_repairable=True)]
 
 

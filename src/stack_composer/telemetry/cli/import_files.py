@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from stack_composer.telemetry import effects, health
 from stack_composer.telemetry.cli import output, places
 from stack_composer.telemetry.cli.parser import add_folder
 from stack_composer.telemetry.cli.progress import Progress
@@ -79,7 +80,8 @@ def run(args: argparse.Namespace) -> int:
             reports.append(_read(importer, file))
             if not args.json:
                 _print_file(reports[-1])
-        importer.finish()
+        # As a program that records says it: `stats` and `doctor` show it.
+        importer.finish(lambda: health.untold(health.count(encoders.guard), effects.wall_ns()))
     finally:
         importer.close()
     redacted = _redacted(encoders)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from stack_composer.telemetry.errors import LineRefusedError
 from stack_composer.telemetry.imports import messages, plain, source
 from stack_composer.telemetry.imports.ledger import Ledger, keys_of
-from stack_composer.telemetry.model import SIGNALS
+from stack_composer.telemetry.model import SIGNALS, Resource
 from stack_composer.telemetry.otlp import recognise
 from stack_composer.telemetry.otlp.protobuf import Reader
 from stack_composer.telemetry.otlp.records import batches_of, count_of
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from typing import Any, Final
 
     from stack_composer.telemetry.imports.messages import Message
-    from stack_composer.telemetry.model import Resource, Scope
+    from stack_composer.telemetry.model import Scope
     from stack_composer.telemetry.otlp.records import Batch
     from stack_composer.telemetry.outputs import Encoders
 
@@ -37,6 +37,8 @@ LINE_RECORDS: Final = 512
 """Records of one line, as the pipeline writes them."""
 PENDING_MAX: Final = 8_192
 REFUSALS_KEPT_MAX: Final = 20
+HOPELESS: Final = 10_000
+"""After so many refused messages, and none that was taken, a file is left."""
 
 _JSON_KEYS: Final = {
     "resourceSpans": "traces",
@@ -51,6 +53,7 @@ _OPENINGS: Final = {
     b'{"resourceMetrics":': ("metrics", (b'"resourceSpans"', b'"resourceLogs"')),
     b'{"resourceLogs":': ("logs", (b'"resourceSpans"', b'"resourceMetrics"')),
 }
+_OURS: Final = Resource({"service.name": "stack-composer telemetry import"})
 _PARTS_MAX: Final = 2_000_000
 """Objects within one message of JSON, as ``wire.MESSAGES_MAX`` for protobuf."""
 
@@ -177,15 +180,29 @@ class Importer:
                     report.form = cutter.form
                     self._take(message, report)
                     progress(file.read_bytes, file.size, report.records.total())
+                    if report.refused >= HOPELESS and not report.messages:
+                        raise source.SourceError(
+                            f"{path}: the first {HOPELESS:,} messages are none",
+                            hint="is it a file of OTLP, or of records?",
+                        )
             finally:
                 report.form = " ".join(filter(None, (file.packing, cutter.form)))
 
-    def finish(self) -> None:
+    def finish(self, said: Callable[[], list[Any]]) -> None:
         """Write what waits, and have all of it count.
+
+        Args:
+            said: Gives metrics of the import itself, such as what the guard took out, once
+                it has taken it; written only if anything else is.
 
         Raises:
             StoreError: The folder cannot be written.
         """
+        for signal in SIGNALS:
+            self._write_all(signal)
+        is_anything_new = any(self._digests.values()) or bool(self.committed)
+        if self._intake is not None and is_anything_new and (metrics := said()):
+            self._intake.append("metrics", *self._encoders.encode("metrics", _OURS, metrics))
         for signal in SIGNALS:
             self._commit(signal)
 
@@ -292,8 +309,3 @@ class Importer:
         if self._intake is not None:
             self._intake.commit(signal, bytes(self._digests[signal]))
         self._digests[signal].clear()
-
-
-def describe(counts: Counter[str]) -> dict[str, int]:
-    """What was odd, most first."""
-    return {name: count for name, count in counts.most_common() if count}

@@ -150,6 +150,11 @@ class Cutter:
                 self._counts["torn_tail"] += bool(held_bytes)
                 parts, held_bytes = [], 0
                 continue
+            if not held_bytes and piece.isspace():
+                # A packed megabyte of newlines is a few bytes: no work for each of them.
+                number += piece.count(b"\n")
+                self._counts["blank_line"] += piece.count(b"\n")
+                continue
             *whole, tail = piece.split(b"\n")
             for end in whole:
                 number += 1

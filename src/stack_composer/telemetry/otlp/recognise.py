@@ -34,6 +34,8 @@ _KNOWN: Final = {
         {0x09, 0x10, 0x59},
     ),
 }
+_NAME: Final = 0x0A
+_GAUGE: Final = 0x2A
 _ID_SIZES: Final = {
     "traces": {0x0A: (0, 16), 0x12: (0, 8), 0x22: (0, 8)},
     "logs": {0x4A: (0, 16), 0x52: (0, 8)},
@@ -65,9 +67,14 @@ def signal_of(data: bytes) -> str | None:
 def _score(signal: str, tags: list[tuple[int, int]]) -> int:
     known, telling = _KNOWN[signal]
     sizes = _ID_SIZES.get(signal, {})
-    score = 0
+    # Of a gauge the number is that of a span's name and of a log's body. But a metric has
+    # a name in field 1, where a log has its time.
+    is_gauge = signal == "metrics" and (_NAME, -1) in tags and (_GAUGE, -1) in tags
+    score = 4 * is_gauge
     numbers = {tag >> 3 for tag in known}
     for tag, size in tags:
+        if size < 0:
+            continue
         if tag in known:
             if tag in sizes and size not in sizes[tag]:
                 return -1
@@ -84,11 +91,16 @@ def _records(data: bytes) -> Iterator[tuple[int, int]]:
 
 
 def _tags(data: bytes, at: int, end: int) -> Iterator[tuple[int, int]]:
-    """Yield the tags of a message, each with the size of what it holds."""
+    """Yield the tags of a message, each with the size of what it holds.
+
+    A tag comes once more, with -1, if it may be a metric's name or its gauge.
+    """
     while at < end:
         tag, first = wire.varint(data, at, end)
         at = wire.skip(data, first, end, tag)
         size = at - first
         if tag & 7 == 2:
-            size = wire.varint(data, first, end)[0]
+            size, begin = wire.varint(data, first, end)
+            if tag == _NAME or (tag == _GAUGE and data[begin : begin + 1] == b"\n"):
+                yield tag, -1
         yield tag, size

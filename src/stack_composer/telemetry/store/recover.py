@@ -151,6 +151,9 @@ class Recovery:
             return
         stem, signal, *_ = name.split(".")
         if os.fstat(fd).st_size == 0 or self._folder.exists(names.sealed_name(stem, signal)):
+            # Under an empty one there may be the half-made files of an import (``intake``).
+            for make in (names.sealed_name, names.sketch_name, names.page_name):
+                self.removed += self._folder.remove(names.temporary_name(make(stem, signal)))
             self._folder.remove_open(name, fd)
             self.removed += 1
             return
