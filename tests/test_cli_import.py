@@ -125,7 +125,8 @@ def test_each_kind_of_file_is_told_by_what_is_in_it(
     form: str, packing: str, tmp_path: Path
 ) -> None:
     folder = tmp_path / "telemetry"
-    pack = {"plain": bytes, "zstd": compress_frame, "gzip": gzip.compress}[packing]
+    packs: dict[str, Any] = {"plain": bytes, "zstd": compress_frame, "gzip": gzip.compress}
+    pack = packs[packing]
     file = place(tmp_path, pack(FORMS[form]), "nothing.in.this.name")
     told = ok_json("telemetry", "import", file, "--dir", folder)
     assert told["records"] == {"traces": 2, "metrics": 0, "logs": 0}
@@ -379,15 +380,15 @@ def test_what_goes_out_comes_in_again(tmp_path: Path) -> None:
     gauge = scope.metrics.add(name="gauge", unit="ms")
     gauge.gauge.data_points.add(as_int=-3, time_unix_nano=NS)
     gauge.gauge.data_points.add(time_unix_nano=NS, flags=1)
-    total = scope.metrics.add(name="total").sum
+    total: Any = scope.metrics.add(name="total").sum
     total.is_monotonic, total.aggregation_temporality = True, 2
     total.data_points.add(as_double=2.5, start_time_unix_nano=NS - 5, time_unix_nano=NS)
-    explicit = scope.metrics.add(name="explicit").histogram
+    explicit: Any = scope.metrics.add(name="explicit").histogram
     explicit.aggregation_temporality = 1
     explicit.data_points.add(
         time_unix_nano=NS, count=3, sum=6.0, bucket_counts=[1, 2], explicit_bounds=[2.0], max=4.0
     )
-    exponential = scope.metrics.add(name="exponential").exponential_histogram
+    exponential: Any = scope.metrics.add(name="exponential").exponential_histogram
     exponential.aggregation_temporality = 1
     point = exponential.data_points.add(time_unix_nano=NS, count=4, scale=2, zero_count=1)
     point.positive.offset, point.zero_threshold = -2, 0.5

@@ -166,8 +166,9 @@ def plain_spans(draw: st.DrawFn) -> trace_pb2.Span:
         )
         setattr(value, f"{name}_value", draw(kind))
     if draw(st.booleans()):
-        span.status.code = draw(st.integers(0, 2))
-        span.status.message = draw(st.text(max_size=5))
+        status: Any = span.status
+        status.code = draw(st.integers(0, 2))
+        status.message = draw(st.text(max_size=5))
     if draw(st.integers(0, 9)) == 0:
         span.events.add(name="exception", time_unix_nano=5)
     return span
@@ -199,7 +200,8 @@ def example() -> bytes:
     span.attributes.add(key="many").value.array_value.values.add().bool_value = True
     span.events.add(name="retry", time_unix_nano=7)
     span.links.add(trace_id=b"l" * 16, span_id=b"l" * 8)
-    span.status.code = 2
+    status: Any = span.status
+    status.code = 2
     scope.spans.extend([span, a_span()])
     return data.SerializeToString()
 
