@@ -362,6 +362,35 @@ def test_a_file_that_cannot_be_read_does_not_keep_the_rest_from_it(tmp_path: Pat
     assert kept(tmp_path / "t") == ["a"]
 
 
+def test_a_closed_standard_input_is_an_error_of_two_lines(tmp_path: Path) -> None:
+    script = (
+        "import os, sys; os.close(0);"
+        "from stack_composer.telemetry.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    )
+    done = run(
+        "telemetry", "import", "-", "--dir", tmp_path / "t", program=[COMMAND[0], "-c", script]
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (1, 2)
+
+
+def test_a_full_disk_ends_an_import_without_half_a_bundle(tmp_path: Path) -> None:
+    pytest.importorskip("resource")
+    script = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000));"
+        "from stack_composer.telemetry.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    )
+    noise = b"".join(line(os.urandom(300).hex()) for _ in range(20))
+    file = place(tmp_path, noise)
+    done = run(
+        "telemetry", "import", file, "--dir", tmp_path / "t", program=[COMMAND[0], "-c", script]
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (1, 2)
+    assert list((tmp_path / "t").iterdir()) == []
+    ok("telemetry", "import", file, "--dir", tmp_path / "t")
+    assert len(kept(tmp_path / "t")) == 20
+
+
 def test_where_nothing_is_recorded_nothing_is_imported(tmp_path: Path) -> None:
     file = place(tmp_path, line("a"))
     what, hint = refusal("--gdpr", "telemetry", "import", file, "--dir", tmp_path / "t", code=1)

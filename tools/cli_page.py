@@ -38,7 +38,7 @@ with `+01:00` or without, then on this computer's clock), `now`, `now-1h`, `toda
 | code | meaning |
 |---|---|
 | 0 | done, also when whoever read the output stopped early |
-| 1 | the world: a folder, a file, a disk, a finding of `doctor`, what `import` refused, your "no" to `purge` |
+| 1 | the world: a folder, a file, a disk, a finding of `doctor`, a refused import, your "no" |
 | 2 | the command line: an unknown option, a time that is none, nobody to ask |
 | 127 | `run` found no such program |
 | 130 | interrupted with Ctrl-C |

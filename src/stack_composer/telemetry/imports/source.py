@@ -68,7 +68,7 @@ class Source:
         self.packing = ""
         self.read_bytes = self.size = 0
         if path == STDIN:
-            self._fd = os.dup(sys.stdin.fileno())
+            self._fd = _stdin()
         else:
             self._fd = _open(path)
             self.size = os.fstat(self._fd).st_size
@@ -204,6 +204,18 @@ class _Zstd:
             if not self._more():
                 return False
             window = window[-3:] + self._ahead
+
+
+def _stdin() -> int:
+    try:
+        descriptor = os.dup(0)
+    except OSError as error:
+        raise _unreadable("standard input", error) from error
+    if sys.platform == "win32":
+        import msvcrt
+
+        msvcrt.setmode(descriptor, os.O_BINARY)
+    return descriptor
 
 
 def _open(path: str) -> int:

@@ -170,6 +170,7 @@ class _Growing:
             self._folder.rename(names.temporary_name(name), name)
         self._folder.sync()
         os.close(self._out)
+        self._out = -1
         self._folder.remove_open(names.open_name(self._stem, self._signal), self._lock_fd)
 
     def _write(self, name: str, data: bytes) -> None:
@@ -181,7 +182,8 @@ class _Growing:
             os.close(fd)
 
     def drop(self) -> None:
-        os.close(self._out)
+        if self._out >= 0:
+            os.close(self._out)
         try:
             for name in self._names:
                 self._folder.remove(names.temporary_name(name))
