@@ -15,7 +15,8 @@ HEAD = """\
 # Command line
 
 `stack-composer` looks at what your programs recorded and keeps house. It only reads,
-but for `purge`, `enable`, `disable` and `doctor --repair`. Nothing it prints comes
+but for `import`, `purge`, `enable`, `disable`, `data erase` and `doctor --repair`; `export`
+and `data export` write the file that you name. Nothing it prints comes
 from another computer, and nothing it does reaches one.
 
 - `--json`, after any command but `run`, prints the same as JSON with the keys listed
@@ -37,7 +38,7 @@ with `+01:00` or without, then on this computer's clock), `now`, `now-1h`, `toda
 | code | meaning |
 |---|---|
 | 0 | done, also when whoever read the output stopped early |
-| 1 | the world: a folder, a file, a disk, a finding of `doctor`, your "no" to `purge` |
+| 1 | the world: a folder, a file, a disk, a finding of `doctor`, a refused import, your "no" |
 | 2 | the command line: an unknown option, a time that is none, nobody to ask |
 | 127 | `run` found no such program |
 | 130 | interrupted with Ctrl-C |

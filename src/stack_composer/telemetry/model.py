@@ -8,6 +8,8 @@ program more than thirty spans do.
 
 from __future__ import annotations
 
+import math
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     )
     """What OTLP's AnyValue can hold; every other type is turned into one of these
     by the record stage, on the caller's thread."""
+
+    Point: TypeAlias = "NumberPoint | HistogramPoint | BucketPoint | SummaryPoint"
 else:
     Protocol = object
 
@@ -219,12 +223,15 @@ class LogRecord:
 
 
 class NumberPoint:
-    """One value of a gauge or a sum at ``time_ns``; ``start_ns`` 0 means absent."""
+    """One value of a gauge or a sum at ``time_ns``; ``start_ns`` 0 means absent.
+
+    A ``value`` of None says that there was none, as a point that came by OTLP may.
+    """
 
     __slots__ = ("attributes", "start_ns", "time_ns", "value")
 
     def __init__(
-        self, attributes: Mapping[str, Any] | None, start_ns: int, time_ns: int, value: float
+        self, attributes: Mapping[str, Any] | None, start_ns: int, time_ns: int, value: float | None
     ) -> None:
         self.attributes = attributes
         self.start_ns = start_ns
@@ -235,7 +242,8 @@ class NumberPoint:
 class HistogramPoint:
     """One exponential histogram (base ``2 ** (2 ** -scale)``), OTLP's own form.
 
-    ``positive`` and ``negative`` map a bucket's index to its count.
+    ``positive`` and ``negative`` map a bucket's index to its count. ``total``,
+    ``minimum`` and ``maximum`` are NaN where another program did not tell them.
     """
 
     __slots__ = (
@@ -250,6 +258,7 @@ class HistogramPoint:
         "time_ns",
         "total",
         "zero_count",
+        "zero_threshold",
     )
 
     def __init__(
@@ -264,15 +273,66 @@ class HistogramPoint:
         self.minimum = 0.0
         self.maximum = 0.0
         self.zero_count = 0
+        self.zero_threshold = 0.0
         self.positive: dict[int, int] = {}
         self.negative: dict[int, int] = {}
+
+
+class BucketPoint:
+    """A histogram with bounds of its own, as other programs have them; none of ours makes one.
+
+    ``counts`` has one number more than ``bounds``, or both are empty. NaN as for
+    ``HistogramPoint``.
+    """
+
+    __slots__ = (
+        "attributes",
+        "bounds",
+        "count",
+        "counts",
+        "maximum",
+        "minimum",
+        "start_ns",
+        "time_ns",
+        "total",
+    )
+
+    def __init__(
+        self, attributes: Mapping[str, Any] | None, start_ns: int, time_ns: int, count: int
+    ) -> None:
+        self.attributes = attributes
+        self.start_ns = start_ns
+        self.time_ns = time_ns
+        self.count = count
+        self.total = math.nan
+        self.minimum = math.nan
+        self.maximum = math.nan
+        self.counts: Sequence[int] = ()
+        self.bounds: Sequence[float] = ()
+
+
+class SummaryPoint:
+    """Quantiles that another program worked out: pairs of a quantile and its value."""
+
+    __slots__ = ("attributes", "count", "quantiles", "start_ns", "time_ns", "total")
+
+    def __init__(
+        self, attributes: Mapping[str, Any] | None, start_ns: int, time_ns: int, count: int
+    ) -> None:
+        self.attributes = attributes
+        self.start_ns = start_ns
+        self.time_ns = time_ns
+        self.count = count
+        self.total = 0.0
+        self.quantiles: Sequence[tuple[float, float]] = ()
 
 
 class Metric:
     """A named instrument and its points since the last batch.
 
-    ``kind`` is "gauge", "sum" or "exponentialHistogram"; ``temporality`` is OTLP's
-    number (1 delta, 2 cumulative) and means nothing for a gauge.
+    ``kind`` is "gauge", "sum" or "exponentialHistogram", and of what came by OTLP also
+    "histogram" or "summary"; ``temporality`` is OTLP's number (1 delta, 2 cumulative) and
+    means nothing for a gauge and a summary.
     """
 
     __slots__ = (
@@ -290,7 +350,7 @@ class Metric:
         self,
         name: str,
         kind: str,
-        points: Sequence[NumberPoint | HistogramPoint],
+        points: Sequence[Point],
         scope: Scope,
         *,
         unit: str = "",

@@ -17,7 +17,7 @@ from stack_composer.telemetry.record import recorder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Protocol
+    from typing import Any, Protocol
 
     from stack_composer.telemetry.config import Config
     from stack_composer.telemetry.guard.engine import Guard
@@ -111,6 +111,43 @@ class Outputs:
             exporter.abandon()
 
 
+class Encoders:
+    """What imported records are written with: one guard, an encoder for each signal.
+
+    Without a resource of this program: each batch brings its own.
+    """
+
+    def __init__(self, config: Config, salt: bytes) -> None:
+        from stack_composer.telemetry.store.encode import Encoder
+
+        self.guard = make_guard(config, salt)
+        nobody = Resource({})
+        self._spans = Encoder(
+            self.guard,
+            nobody,
+            attributes_max=config.span_attribute_count_max,
+            chars_max=config.span_attribute_chars_max or 0,
+        )
+        self._logs = Encoder(
+            self.guard,
+            nobody,
+            attributes_max=config.log_attribute_count_max,
+            chars_max=config.log_attribute_chars_max or 0,
+        )
+        self._metrics = Encoder(self.guard, nobody, attributes_max=recorder.buffered_max)
+
+    def encode(self, signal: str, resource: Resource, records: list[Any]) -> tuple[bytes, Sketch]:
+        """Encode records of one signal, said by ``resource``, as one line."""
+        if signal == "traces":
+            self._spans.speak_for(resource)
+            return self._spans.encode_spans(records)
+        if signal == "metrics":
+            self._metrics.speak_for(resource)
+            return self._metrics.encode_metrics(records)
+        self._logs.speak_for(resource)
+        return self._logs.encode_logs(records)
+
+
 def make_outputs(config: Config) -> Outputs:
     """Make what ``config`` asks for."""
     guard = make_guard(config, _salt(config))
@@ -168,14 +205,30 @@ def salt_signature(config: Config) -> tuple[int, int, int] | None:
     return signature(os.path.join(os.path.dirname(config.config_path), "salt"))
 
 
-def _salt(config: Config) -> bytes:
-    """Load the salt of hashed ids; without one, ids group within this process only."""
-    if config.identifiers == "sha256":
-        return b""
+def salt_of(config: Config) -> bytes:
+    """Load the salt of this computer, whatever ids are hashed with.
+
+    Raises:
+        GuardError: It cannot be read or made.
+    """
     from stack_composer.telemetry.guard.hashing import load_salt
 
+    return load_salt(os.path.dirname(config.config_path))
+
+
+def hashing_salt(config: Config) -> bytes:
+    """Load the salt that ids are hashed with; none where they are hashed without.
+
+    Raises:
+        GuardError: As ``salt_of``.
+    """
+    return b"" if config.identifiers == "sha256" else salt_of(config)
+
+
+def _salt(config: Config) -> bytes:
+    """Load the salt of hashed ids; without one, ids group within this process only."""
     try:
-        return load_salt(os.path.dirname(config.config_path))
+        return hashing_salt(config)
     except GuardError:
         recorder.fault("salt")
         return effects.random_bytes(32)

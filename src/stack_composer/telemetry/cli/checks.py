@@ -117,14 +117,14 @@ def check_foreign(directory: str) -> list[Finding]:
 
 
 def check_leftovers(directory: str) -> list[Finding]:
-    """No half-made files of a process that died while sealing."""
+    """No half-made files of a process that died while sealing or importing."""
     if not os.path.isdir(directory):
         return []
     leftover = plan_recovery(os.listdir(directory)).leftover
     if not leftover:
         return []
     count = output.counted(len(leftover), "leftover file")
-    what = f"{count} of an interrupted seal: {_named(leftover)}"
+    what = f"{count} of an interrupted seal or import: {_named(leftover)}"
     return [Finding("leftovers", what, REPAIR, is_repairable=True)]
 
 
@@ -143,6 +143,8 @@ def _check_bundle(condition: Condition) -> Iterator[Finding]:
         yield _mendable(f"{name}: {reader.ODDITIES[kind]}")
     if condition.has_bad_index:
         yield _mendable(f"{name}: {reader.ODDITIES['damaged_index']}")
+    if condition.is_empty:
+        yield _mendable(f"{name}: is empty, and nobody writes it")
     if condition.is_torn:
         yield _mendable(f"{name}: ends without a newline, its writer died; whole lines are kept")
     if condition.refused:

@@ -56,6 +56,11 @@ ROOT = Group(
                     "show", "print spans, metrics and logs, as a tree, records or OTLP"
                 ),
                 "tail": Command("tail", "print the newest records; -f goes on as they arrive"),
+                "import": Command(
+                    "import_files", "bring in OTLP files and bundles of other computers, once"
+                ),
+                "export": Command("export", "write records as OTLP, JSON, CSV or Parquet"),
+                "sql": Command("sql", "ask a question in SQL"),
                 "purge": Command("purge", "delete old bundles, after showing which"),
                 "schedule": Group(
                     "have the system purge once a day",
@@ -88,6 +93,13 @@ ROOT = Group(
                         "rotate-salt": Command(
                             "guard_rotate_salt", "replace the salt of hashed ids by a new one"
                         ),
+                    },
+                ),
+                "data": Group(
+                    "all that is kept of you: take it along, or have it gone",
+                    {
+                        "export": Command("data_export", "put all that is kept into one file"),
+                        "erase": Command("data_erase", "delete all that is kept, after showing it"),
                     },
                 ),
                 "doctor": Command("doctor", "look for damage and misconfiguration, and mend it"),

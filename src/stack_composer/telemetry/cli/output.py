@@ -98,7 +98,12 @@ def ask(question: str) -> bool:
 def print_data(line: bytes) -> None:
     """Print one line of JSON as UTF-8, whatever the terminal's encoding is."""
     text = printable_json(line.decode("utf-8", "replace"))
-    rest: memoryview | bytes = text.encode("utf-8") + b"\n"
+    write_data(text.encode("utf-8") + b"\n")
+
+
+def write_data(data: bytes) -> None:
+    """Write bytes for a program, or what is known to be harmless to a terminal."""
+    rest: memoryview | bytes = data
     # With PYTHONUNBUFFERED there is no buffer, and a write may take less than all.
     while rest:
         written = sys.stdout.buffer.write(rest)

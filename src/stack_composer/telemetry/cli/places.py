@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from stack_composer.telemetry.config import Config
     from stack_composer.telemetry.query.select import Selection
+    from stack_composer.telemetry.store.reader import BundleInfo
 
 
 def load(args: argparse.Namespace, *, bad_rules: bool = False) -> Config:
@@ -48,6 +49,17 @@ def folder_of(args: argparse.Namespace) -> str:
     """
     folder = getattr(args, "dir", None)
     return load(args).directory if folder is None else absolute(folder, "--dir")
+
+
+def bundles_of(folder: str) -> list[BundleInfo]:
+    """Return the bundles of a folder: the one place where commands come by them.
+
+    Raises:
+        StoreError: The folder cannot be read.
+    """
+    from stack_composer.telemetry.store.reader import list_bundles
+
+    return list_bundles(folder).bundles
 
 
 def window(since: str | None, until: str | None, *, now_ns: int) -> tuple[int, int]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 SALT_NAMES = {"local": "salt", "upload": "salt-upload"}
 """The files of the salts by purpose: for what stays here, and for what is uploaded."""
 HMAC_HEX_CHARS = 32
+_HEX = "0123456789abcdef"
 _BLOCK_BYTES = 64  # of SHA-256, as HMAC (RFC 2104) wants it
 _HINT_SALT = "delete the file: a new one is made, and hashed ids change"
 
@@ -137,6 +138,35 @@ def salt_paths(folder: str) -> list[str]:
     """The files of the salts that there are in ``folder``."""
     paths = [os.path.join(folder, name) for name in SALT_NAMES.values()]
     return [path for path in paths if os.path.lexists(path)]
+
+
+def erase_salts(paths: list[str]) -> list[str]:
+    """Delete salts, and what a rotation that was killed left beside them.
+
+    Nobody can tell then whose an id was that they hashed. Returns the files deleted.
+
+    Raises:
+        GuardError: One cannot be deleted; those before it are gone.
+    """
+    deleted = []
+    for path in paths:
+        folder, name = os.path.split(path)
+        try:
+            # ``_write_salt`` has the names of what it writes aside.
+            aside = [other for other in os.listdir(folder) if _is_aside(other, name)]
+            for each in (*(os.path.join(folder, other) for other in aside), path):
+                os.unlink(each)
+            _sync_folder(folder)
+        except OSError as error:
+            raise _unusable(path, error) from error
+        deleted.append(path)
+    return deleted
+
+
+def _is_aside(other: str, name: str) -> bool:
+    begin, _, rest = other.partition(".")
+    pid, _, nonce = rest.partition(".")
+    return begin == name and pid.isdigit() and len(nonce) == 8 and not nonce.strip(_HEX)
 
 
 def rotate_salts(folder: str) -> list[str]:

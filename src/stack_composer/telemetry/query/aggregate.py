@@ -23,7 +23,8 @@ HEALTH_PREFIX = "stack_composer.telemetry."
 
 MINUTE_NS = 60_000_000_000
 
-_LEVELS = ("trace", "debug", "info", "warn", "error", "fatal")
+LEVELS = ("trace", "debug", "info", "warn", "error", "fatal")
+"""OTLP's levels; each has four severity numbers, the first from 1."""
 
 
 class SpanRow:
@@ -148,7 +149,7 @@ class Summary:
 
 def level_name(severity: int) -> str:
     """Return OTLP's word for a severity number; six levels of four numbers each."""
-    return _LEVELS[(severity - 1) // 4] if 1 <= severity <= 24 else "unspecified"
+    return LEVELS[(severity - 1) // 4] if 1 <= severity <= 24 else "unspecified"
 
 
 def _window_ns(sketch: Sketch, since_ns: int, until_ns: int) -> int:

@@ -60,7 +60,7 @@ def _log(record: otlp.LogRecord) -> dict[str, Any]:
     return {
         "timestamp": utc_text(record.time_unix_nano or record.observed_time_unix_nano),
         "level": level_of(record),
-        "message": _plain(otlp.value_of(record.body)),
+        "message": plain_value(record.body),
         "attrs": plain_attributes(record.attributes),
         "trace_id": record.trace_id or None,
         "span_id": record.span_id or None,
@@ -86,6 +86,11 @@ def point_value(point: Any) -> float | None:
 def plain_attributes(pairs: Iterable[otlp.KeyValue]) -> dict[str, Any]:
     """Return attributes as JSON can say them; of a repeated key the last counts."""
     return {key: _plain(value) for key, value in otlp.attributes_of(list(pairs)).items()}
+
+
+def plain_value(value: otlp.AnyValue) -> Any:
+    """Return a value as JSON can say it."""
+    return _plain(otlp.value_of(value))
 
 
 def _plain(value: Any) -> Any:

@@ -20,11 +20,13 @@ from math import isfinite, isnan
 
 from stack_composer.telemetry.model import (
     DROPPED,
+    BucketPoint,
     HistogramPoint,
     KeyVerdict,
     NumberPoint,
     RemoteParent,
     Scope,
+    SummaryPoint,
 )
 from stack_composer.telemetry.store.doubles import HOLE, Doubles
 from stack_composer.telemetry.store.sketch import Histogram, Sketch, labels_of
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
         Link,
         LogRecord,
         Metric,
+        Point,
         Resource,
         Screen,
         SpanDetails,
@@ -163,9 +166,23 @@ class Encoder:
         self._names: dict[str, _Name] = {}
         self._scopes: dict[int, tuple[Scope, str]] = {}
         self._label_sets: dict[tuple[Any, ...], tuple[str, Labels]] = {}
+        self._resources: dict[int, tuple[Resource, str]] = {}
         self._remembered = 0
-        attributes = self._attributes(resource.attributes)
-        self._resource = f'{{"resource":{{"attributes":[{attributes}]}},'
+        self.speak_for(resource)
+
+    def speak_for(self, resource: Resource) -> None:
+        """Have what is encoded next be said by ``resource``: imported data has many.
+
+        Cheap for an object that was spoken for before.
+        """
+        known = self._resources.get(id(resource))
+        if known is None:
+            attributes = self._attributes(resource.attributes)
+            piece = f'{{"resource":{{"attributes":[{attributes}]}},'
+            # As with scopes, the object is kept so that its id stays taken.
+            known = self._resources[id(resource)] = resource, piece
+            self._remembered += _weight(piece)
+        self._resource = known[1]
         self._resource_url = resource.schema_url
 
     # -- one batch of each signal ------------------------------------------------
@@ -481,7 +498,7 @@ class Encoder:
             points.append(_point(point, attributes))
             _count_point(sketch, metric, point, name.text, labels, unit)
         out.append(f',"{metric.kind}":{{"dataPoints":[{",".join(points)}]')
-        if metric.kind != "gauge":
+        if metric.kind not in ("gauge", "summary"):
             out.append(f',"aggregationTemporality":{metric.temporality}')
         if metric.kind == "sum":
             out.append(f',"isMonotonic":{"true" if metric.monotonic else "false"}')
@@ -605,6 +622,7 @@ class Encoder:
             self._written_keys.clear()
             self._names.clear()
             self._scopes.clear()
+            self._resources.clear()
             self._label_sets.clear()
             self._remembered = 0
 
@@ -693,19 +711,23 @@ def _double(value: float) -> str:
     return '"NaN"' if isnan(value) else '"Infinity"' if value > 0 else '"-Infinity"'
 
 
-def _point(point: NumberPoint | HistogramPoint, attributes: str) -> str:
+def _point(point: Point, attributes: str) -> str:
     start = f'"startTimeUnixNano":"{point.start_ns}",' if point.start_ns else ""
     opening = f'{{"attributes":[{attributes}],{start}"timeUnixNano":"{point.time_ns}",'
     if type(point) is NumberPoint:
         return f"{opening}{_number_field(point.value)}}}"
-    assert isinstance(point, HistogramPoint), "a point is a number or a histogram"
-    return opening + _histogram_fields(point)
+    if type(point) is HistogramPoint:
+        return opening + _histogram_fields(point)
+    if type(point) is BucketPoint:
+        return opening + _bucket_fields(point)
+    assert isinstance(point, SummaryPoint), "there are four kinds of points"
+    return opening + _summary_fields(point)
 
 
 def _count_point(
     sketch: Sketch,
     metric: Metric,
-    point: NumberPoint | HistogramPoint,
+    point: Point,
     name: str,
     labels: Labels,
     unit: str,
@@ -713,18 +735,16 @@ def _count_point(
     """Tell the sketch of one point what it would find by reading the line."""
     cumulative = metric.temporality == 2
     start_ns = point.start_ns
-    if type(point) is HistogramPoint:
-        values = Histogram()
-        values.count = point.count
-        values.zeros = point.zero_count
-        values.set_bounds(point.total, point.minimum, point.maximum)
-        values.add_exponential(point.positive, point.negative, scale=point.scale)
-        since = start_ns if cumulative else None
+    if type(point) is not NumberPoint:
+        values = _distribution(point)
+        # A summary has no temporality; it is cumulative by its definition.
+        since = start_ns if cumulative or metric.kind == "summary" else None
         sketch.add_histogram(
             name, labels, values, point.time_ns, cumulative_start_ns=since, unit=unit
         )
         return
-    assert type(point) is NumberPoint, "a point is a number or a histogram"
+    if point.value is None:
+        return
     whole_number = isinstance(point.value, int) and _INT64_MIN <= point.value <= _INT64_MAX
     value = point.value if whole_number else _as_double(point.value)
     if metric.kind == "gauge":
@@ -735,7 +755,33 @@ def _count_point(
         sketch.add_sum(name, labels, value, point.time_ns, unit=unit)
 
 
-def _number_field(value: float) -> str:
+def _distribution(point: Point) -> Histogram:
+    """What a point counted, in the sketch's own buckets."""
+    assert not isinstance(point, NumberPoint), "a number is no distribution"
+    values = Histogram()
+    values.count = point.count
+    if isinstance(point, SummaryPoint):
+        values.set_bounds(point.total, None, None)
+        return values
+    values.set_bounds(point.total, point.minimum, point.maximum)
+    if isinstance(point, HistogramPoint):
+        values.zeros = point.zero_count
+        values.add_exponential(point.positive, point.negative, scale=point.scale)
+    else:
+        values.add_explicit(
+            point.bounds,
+            point.counts,
+            count=point.count,
+            total=point.total,
+            minimum=point.minimum,
+            maximum=point.maximum,
+        )
+    return values
+
+
+def _number_field(value: float | None) -> str:
+    if value is None:
+        return '"flags":1'  # OTLP's "no recorded value"
     if isinstance(value, int) and _INT64_MIN <= value <= _INT64_MAX:
         return f'"asInt":"{int(value)}"'
     return f'"asDouble":{_double(_as_double(value))}'
@@ -750,12 +796,37 @@ def _as_double(value: float) -> float:
 
 def _histogram_fields(point: HistogramPoint) -> str:
     """Give an exponential histogram's own fields, closing brace included."""
+    threshold = f',"zeroThreshold":{_double(point.zero_threshold)}' if point.zero_threshold else ""
     return (
-        f'"count":"{point.count}","sum":{_double(point.total)},"scale":{point.scale},'
-        f'"zeroCount":"{point.zero_count}",{_buckets("positive", point.positive)}'
+        f'"count":"{point.count}"{_told("sum", point.total)},"scale":{point.scale},'
+        f'"zeroCount":"{point.zero_count}"{_buckets("positive", point.positive)}'
         f"{_buckets('negative', point.negative)}"
-        f'"min":{_double(point.minimum)},"max":{_double(point.maximum)}}}'
+        f"{_told('min', point.minimum)}{_told('max', point.maximum)}{threshold}}}"
     )
+
+
+def _bucket_fields(point: BucketPoint) -> str:
+    """Give the fields of a histogram with bounds of its own, closing brace included."""
+    counts = ",".join([f'"{count}"' for count in point.counts])
+    bounds = ",".join([_double(bound) for bound in point.bounds])
+    return (
+        f'"count":"{point.count}"{_told("sum", point.total)},'
+        f'"bucketCounts":[{counts}],"explicitBounds":[{bounds}]'
+        f"{_told('min', point.minimum)}{_told('max', point.maximum)}}}"
+    )
+
+
+def _summary_fields(point: SummaryPoint) -> str:
+    """Give a summary's own fields, closing brace included."""
+    values = ",".join(
+        [f'{{"quantile":{_double(q)},"value":{_double(value)}}}' for q, value in point.quantiles]
+    )
+    return f'"count":"{point.count}","sum":{_double(point.total)},"quantileValues":[{values}]}}'
+
+
+def _told(name: str, value: float) -> str:
+    """Give a number that may be missing, which NaN stands for."""
+    return "" if isnan(value) else f',"{name}":{_double(value)}'
 
 
 def _buckets(side: str, counts: dict[int, int]) -> str:
@@ -763,4 +834,4 @@ def _buckets(side: str, counts: dict[int, int]) -> str:
         return ""
     first = min(counts)
     dense = ",".join([f'"{counts.get(at, 0)}"' for at in range(first, max(counts) + 1)])
-    return f'"{side}":{{"offset":{first},"bucketCounts":[{dense}]}},'
+    return f',"{side}":{{"offset":{first},"bucketCounts":[{dense}]}}'

@@ -5,8 +5,8 @@ sorts by time of creation, and age is read from it rather than from mtime, which
 backup tools rewrite. A name counts as ours only if writing its parts again gives
 the same name, so nothing foreign is ever sealed or purged by mistake.
 
-The *stem* is all before the signal; a bundle's open file, sealed file and sidecar
-share stem and signal.
+The *stem* is all before the signal; a bundle's open file, sealed file, sidecar and page
+of the imports ledger share stem and signal.
 """
 
 from __future__ import annotations
@@ -20,12 +20,14 @@ if TYPE_CHECKING:
 OPEN: Final = "open"
 SEALED: Final = "sealed"
 SKETCH: Final = "sketch"
+PAGE: Final = "page"
 TEMPORARY: Final = "temporary"
 
 _SUFFIXES: Final = {
     OPEN: "jsonl",
     SEALED: "jsonl.zst",
     SKETCH: "sketch.json",
+    PAGE: "imports",
 }
 _KINDS: Final = {
     f"{signal}.{suffix}{end}": (signal, TEMPORARY if end else kind)
@@ -52,7 +54,7 @@ _FEBRUARY: Final = 2
 class BundleName:
     """The parts of a name of ours; ``created_ns`` is Unix nanoseconds (whole µs).
 
-    ``kind`` is ``OPEN``, ``SEALED``, ``SKETCH`` or ``TEMPORARY``.
+    ``kind`` is ``OPEN``, ``SEALED``, ``SKETCH``, ``PAGE`` or ``TEMPORARY``.
     """
 
     __slots__ = ("created_ns", "kind", "name", "pid", "signal", "stem")
@@ -89,6 +91,11 @@ def sealed_name(stem: str, signal: str) -> str:
 def sketch_name(stem: str, signal: str) -> str:
     """Name the sidecar of a sealed file."""
     return f"{stem}.{signal}.sketch.json"
+
+
+def page_name(stem: str, signal: str) -> str:
+    """Name the page of the imports ledger of a sealed file that was imported."""
+    return f"{stem}.{signal}.imports"
 
 
 def temporary_name(name: str) -> str:

@@ -30,7 +30,7 @@ class RecoveryPlan:
 
     Attributes:
         unsealed: Plain bundles, perhaps of dead processes.
-        leftover: Temporary files and sidecars that belong to no bundle.
+        leftover: Temporary files, sidecars and pages that belong to no bundle.
     """
 
     __slots__ = ("leftover", "unsealed")
@@ -55,7 +55,7 @@ def plan_recovery(found: Collection[str], *, skip: Collection[str] = ()) -> Reco
             if name not in skip and names.parse_name(name):
                 unsealed.append(name)
         elif (
-            name.endswith((".sketch.json", ".tmp"))
+            name.endswith((".sketch.json", ".imports", ".tmp"))
             and not _bundles_of(name) & present
             and names.parse_name(name)
         ):
@@ -64,7 +64,7 @@ def plan_recovery(found: Collection[str], *, skip: Collection[str] = ()) -> Reco
 
 
 def _bundles_of(name: str) -> set[str]:
-    """The bundle files that a sidecar or temporary file would belong to."""
+    """The bundle files that a sidecar, a page or a temporary file would belong to."""
     stem, signal, *_ = name.split(".")
     plain = names.open_name(stem, signal)
     # A temporary file beside a sealed bundle alone is nobody's any more.
@@ -171,6 +171,9 @@ class Recovery:
             return
         stem, signal, *_ = name.split(".")
         if os.fstat(fd).st_size == 0 or self._folder.exists(names.sealed_name(stem, signal)):
+            # Under an empty one there may be the half-made files of an import (``intake``).
+            for make in (names.sealed_name, names.sketch_name, names.page_name):
+                self.removed += self._folder.remove(names.temporary_name(make(stem, signal)))
             self._folder.remove_open(name, fd)
             self.removed += 1
             return

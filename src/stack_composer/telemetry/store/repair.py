@@ -98,6 +98,11 @@ class Condition(NamedTuple):
     has_bad_index: bool = False
 
     @property
+    def is_empty(self) -> bool:
+        """Whether it is a plain bundle without a byte, such as an import that died leaves."""
+        return not (self.bundle.sealed or self.bundle.bytes or self.is_written)
+
+    @property
     def name(self) -> str:
         """The name of its file."""
         return os.path.basename(self.bundle.path)
@@ -173,6 +178,8 @@ def loose_files(directory: str) -> list[str]:
         ours.append(os.path.basename(bundle.path))
         if bundle.sketch_bytes:
             ours.append(names.sketch_name(bundle.stem, bundle.signal))
+        if bundle.sealed:
+            ours.append(names.page_name(bundle.stem, bundle.signal))
     return [name for name in ours if loose_mode(os.path.join(directory, name), 0o600)]
 
 
@@ -275,9 +282,18 @@ def _steps_for(condition: Condition) -> Iterator[Step]:
         yield Step(QUARANTINE, name, why)
     elif why:
         yield Step(SAVE, name, why)
+    elif condition.is_empty:
+        yield Step(SEAL, name, "it is empty, and nobody writes it")
     elif condition.is_torn and not condition.bundle.sealed:
         yield Step(SEAL, name, "its writer died in the middle of a line")
-    elif condition.is_torn:
+    else:
+        yield from _steps_for_what_is_beside(condition)
+
+
+def _steps_for_what_is_beside(condition: Condition) -> Iterator[Step]:
+    """What mends a sealed bundle of which no line is lost."""
+    name = condition.name
+    if condition.is_torn:
         yield Step(SAVE, name, "it ends in the middle of a line")
     elif condition.has_bad_index:
         yield Step(SAVE, name, "its index is damaged, which makes it slower to search")

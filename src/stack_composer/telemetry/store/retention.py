@@ -153,8 +153,8 @@ def _lock_if_idle(folder: Folder, name: str) -> int | None:
 def apply_purge(plan: PurgePlan) -> PurgeResult:
     """Delete what ``plan`` lists, oldest first; a file already gone is fine.
 
-    The sidecar goes before its bundle: stopped between the two, a bundle without
-    sidecar is left, which the next purge finds. A plain bundle is deleted under its
+    Sidecar and page go before their bundle: stopped between, a bundle without them is
+    left, which the next purge finds. A plain bundle is deleted under its
     lock, or not at all; if it was sealed since it was listed, the sealed one goes.
 
     Raises:
@@ -203,5 +203,6 @@ def _delete(folder: Folder, bundle: BundleInfo, name: str) -> bool:
             if fd >= 0:
                 os.close(fd)
     folder.remove(names.sketch_name(bundle.stem, bundle.signal))
+    folder.remove(names.page_name(bundle.stem, bundle.signal))
     folder.remove(names.sealed_name(bundle.stem, bundle.signal))
     return True

@@ -95,6 +95,7 @@ class Sealing:
         self._fd = fd
         self._id = file_id(fd)
         self._out = -1
+        self._stem = stem
         self._signal = signal
         self._decode = sketch is None
         self._sketch = Sketch() if sketch is None else sketch
@@ -148,7 +149,9 @@ class Sealing:
         plain_bytes = yield from self._write_frames()
         if not self._lines:
             self._close_out()
-            self._folder.remove(names.temporary_name(self.sealed_name))
+            # Under an empty one there may be the half-made files of an import (``intake``).
+            for make in (names.sealed_name, names.sketch_name, names.page_name):
+                self._folder.remove(names.temporary_name(make(self._stem, self._signal)))
             self._remove_plain()
             return
         sync_file(self._out)

@@ -19,7 +19,7 @@ from __future__ import annotations
 from binascii import a2b_base64, b2a_base64
 from collections import Counter
 from itertools import repeat
-from math import exp2, floor, inf, isfinite, log2
+from math import exp2, floor, inf, isfinite, isnan, log2
 from operator import add
 
 TYPE_CHECKING = False
@@ -163,6 +163,34 @@ class Histogram:
         for theirs, ours in ((positive, self.buckets), (negative, self.negatives)):
             for index, count in theirs.items():
                 _add(ours, _rescale(index, scale), count)
+
+    def add_explicit(
+        self,
+        bounds: Sequence[float],
+        counts: Sequence[int],
+        *,
+        count: int,
+        total: float,
+        minimum: float,
+        maximum: float,
+    ) -> None:
+        """Count buckets with explicit bounds: each at its middle, or at its only bound.
+
+        Adds to the buckets alone, as ``add_exponential``; the rest is the point's, by
+        which the outermost buckets get their ends. NaN is what was not told.
+        """
+        for place, held in enumerate(counts):
+            if not held:
+                continue
+            if not bounds:
+                value = 0.0 if isnan(total) else total / (count or 1)
+            elif place == 0:
+                value = bounds[0] if isnan(minimum) else (minimum + bounds[0]) / 2
+            elif place < len(bounds):
+                value = (bounds[place - 1] + bounds[place]) / 2
+            else:
+                value = bounds[-1] if isnan(maximum) else (bounds[-1] + maximum) / 2
+            self.add_count(value, held)
 
     def add_count(self, value: float, count: int) -> None:
         """Add ``count`` to the bucket of a value, and to nothing else."""

@@ -6,13 +6,14 @@ writes thirty spans shall not import.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from stack_composer.telemetry.store import otlp
 from stack_composer.telemetry.store.sketch import Histogram, Sketch, labels_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from stack_composer.telemetry.store.sketch import Labels
 
@@ -177,8 +178,14 @@ class _Adders:
         self, metric: otlp.Metric, point: otlp.HistogramDataPoint, labels: Labels
     ) -> None:
         made = _distribution(point, point.sum, point.min, point.max)
-        for value, count in _representatives(point):
-            made.add_count(value, count)
+        made.add_explicit(
+            point.explicit_bounds,
+            point.bucket_counts,
+            count=point.count,
+            total=math.nan if point.sum is None else point.sum,
+            minimum=math.nan if point.min is None else point.min,
+            maximum=math.nan if point.max is None else point.max,
+        )
         self._add(metric, point, labels, made, metric.histogram)
 
     def exponential(
@@ -223,20 +230,3 @@ def _by_index(buckets: otlp.Buckets) -> dict[int, int]:
     return {
         buckets.offset + place: count for place, count in enumerate(buckets.bucket_counts) if count
     }
-
-
-def _representatives(point: otlp.HistogramDataPoint) -> Iterable[tuple[float, int]]:
-    """One value for each bucket with explicit bounds: its middle, or its only bound."""
-    bounds = point.explicit_bounds
-    for place, count in enumerate(point.bucket_counts):
-        if not count:
-            continue
-        if not bounds:
-            yield (point.sum or 0.0) / (point.count or 1), count
-        elif place == 0:
-            yield (bounds[0] if point.min is None else (point.min + bounds[0]) / 2), count
-        elif place < len(bounds):
-            yield (bounds[place - 1] + bounds[place]) / 2, count
-        else:
-            top = bounds[-1]
-            yield (top if point.max is None else (top + point.max) / 2), count

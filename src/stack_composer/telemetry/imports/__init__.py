@@ -1,0 +1,1 @@
+"""Bring in what other programs and computers recorded, through the guard, once."""

@@ -1,0 +1,1 @@
+"""OTLP from elsewhere: protobuf decoded, and what was decoded turned into records."""

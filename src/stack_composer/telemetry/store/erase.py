@@ -1,0 +1,135 @@
+"""Delete all that is kept in a telemetry folder: the right to have it gone.
+
+``plan_erase`` looks and decides, ``apply_erase`` deletes. What is ours is told by its
+name alone, so that a damaged bundle, a half-made file or a link of that name goes as well
+(a link itself, never what it points to); what is not ours stays, and is named.
+
+Bundles that a program is writing go too, on systems that delete open files: the program
+notices, and begins a new one with its next record.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import TYPE_CHECKING, NamedTuple
+
+from stack_composer.telemetry.store import names
+from stack_composer.telemetry.store.folder import open_folder, store_error
+
+if TYPE_CHECKING:
+    from typing import Final
+
+WHAT: Final = {
+    names.OPEN: "bundles that are not sealed",
+    names.SEALED: "sealed bundles",
+    names.SKETCH: "sidecars",
+    names.PAGE: "pages of the imports ledger",
+    names.TEMPORARY: "half-made files",
+}
+"""Kinds of files in words, in the order in which they are shown."""
+_ORDER: Final = (names.SKETCH, names.PAGE, names.TEMPORARY)
+"""These go first: stopped half-way, what is left is bundles, which all commands find."""
+
+
+class Erasable(NamedTuple):
+    """A file that goes."""
+
+    name: str
+    kind: str
+    bytes: int
+
+
+class ErasePlan(NamedTuple):
+    """What an erasure would delete.
+
+    Attributes:
+        directory: The folder; it goes too, if nothing is left in it.
+        files: All that is ours, in the order in which it goes.
+        foreign: Names of what is not ours, and stays.
+    """
+
+    directory: str
+    files: tuple[Erasable, ...]
+    foreign: tuple[str, ...]
+
+
+class EraseResult(NamedTuple):
+    """What an erasure did.
+
+    Attributes:
+        deleted: How many files are gone.
+        deleted_bytes: Their size.
+        left: Names of those that are still there, or came meanwhile.
+    """
+
+    deleted: int
+    deleted_bytes: int
+    left: tuple[str, ...]
+
+
+def plan_erase(directory: str) -> ErasePlan:
+    """Look at all that is in the folder; touch nothing. A missing folder is empty.
+
+    Raises:
+        FolderRefusedError: The folder is a link, another user's, or not a folder.
+        StoreError: It cannot be read.
+    """
+    if not os.path.lexists(directory):
+        return ErasePlan(directory, (), ())
+    files: list[Erasable] = []
+    foreign: list[str] = []
+    folder = open_folder(directory, create=False)
+    try:
+        for name in sorted(folder.names()):
+            parsed = names.parse_name(name)
+            try:
+                found = folder.stat(name)
+            except FileNotFoundError:
+                continue
+            if parsed is None or stat.S_ISDIR(found.st_mode):
+                foreign.append(name)
+            else:
+                files.append(Erasable(name, parsed.kind, found.st_size))
+    except OSError as error:
+        raise store_error("list", directory, error) from error
+    finally:
+        folder.close()
+    files.sort(key=lambda file: (file.kind not in _ORDER, file.name))
+    return ErasePlan(directory, tuple(files), tuple(foreign))
+
+
+def apply_erase(plan: ErasePlan) -> EraseResult:
+    """Delete what ``plan`` lists, then the folder if it is empty; what is gone is fine.
+
+    Raises:
+        StoreError: A file cannot be deleted; those before it are gone.
+    """
+    if not os.path.lexists(plan.directory):
+        return EraseResult(0, 0, ())
+    deleted = deleted_bytes = 0
+    folder = open_folder(plan.directory, create=False)
+    try:
+        for file in plan.files:
+            try:
+                folder.remove(file.name)
+            except PermissionError:
+                if os.name != "nt":
+                    raise
+                continue  # Windows deletes no file that is open; the end tells of it.
+            deleted += 1
+            deleted_bytes += file.bytes
+        folder.sync()
+        left = tuple(sorted(name for name in folder.names() if names.parse_name(name)))
+        is_empty = not folder.names()
+    except OSError as error:
+        raise store_error("delete files in", plan.directory, error) from error
+    finally:
+        folder.close()
+    if is_empty:
+        try:
+            os.rmdir(plan.directory)
+        except OSError:
+            # A program has just made a bundle in it; or it may not be deleted, empty.
+            return EraseResult(deleted, deleted_bytes, left)
+    return EraseResult(deleted, deleted_bytes, left)
