@@ -67,6 +67,8 @@ class Config:
     kept_bytes_max: int
     flush_s: float
     buffered_records_max: int
+    encryption: str
+    key_file: str | None
     profile: str
     identifiers: str
     record_content: tuple[str, ...]

@@ -485,7 +485,9 @@ def _purge(config: Config) -> None:
     """Delete bundles that are too old or take too much room."""
     from stack_composer.telemetry.store import reader, retention
 
-    bundles = retention.closed_bundles(reader.list_bundles(config.directory).bundles)
+    # A database without its key keeps the rest from nothing; what it is, 'doctor' says.
+    listing = reader.list_bundles(config.directory, locked=[])
+    bundles = retention.closed_bundles(listing.bundles)
     plan = retention.plan_purge(
         bundles,
         now_ns=effects.wall_ns(),

@@ -68,6 +68,11 @@ class Finding:
         return {name: getattr(self, name) for name in ("check", "what", "mend", "is_repairable")}
 
 
+def _listing(directory: str) -> reader.Listing:
+    """List the folder; a database that cannot be opened is ``check_encryption``'s."""
+    return reader.list_bundles(directory, locked=[])
+
+
 def check_configuration() -> list[Finding]:
     """The file can be read, and nothing of the environment is ignored."""
     from stack_composer.telemetry.config import load_config
@@ -87,7 +92,7 @@ def check_folder(directory: str) -> list[Finding]:
     if not os.path.lexists(directory):
         return []
     try:
-        reader.list_bundles(directory)
+        _listing(directory)
     except TelemetryError as error:
         return [Finding("folder", str(error), error.hint or f"look at {directory}")]
     found = loose_mode(directory, 0o700)
@@ -108,13 +113,23 @@ def check_modes(directory: str) -> list[Finding]:
 
 def loose_files(directory: str) -> list[str]:
     """Return names of our files that allow group or others anything."""
-    listing = reader.list_bundles(directory)
+    listing = _listing(directory)
     ours = []
     for bundle in listing.bundles:
+        if bundle.database is not None:
+            continue
         ours.append(os.path.basename(bundle.path))
         if bundle.sketch_bytes:
             ours.append(names.sketch_name(bundle.stem, bundle.signal))
+    if os.path.isdir(directory):
+        ours += sorted(name for name in os.listdir(directory) if is_of_database(name))
     return [name for name in ours if loose_mode(os.path.join(directory, name), 0o600)]
+
+
+def is_of_database(name: str) -> bool:
+    """Whether a file is a database, or SQLite's beside one."""
+    parsed = names.parse_name(name)
+    return parsed is not None and parsed.kind in (names.DATABASE, names.DATABASE_PART)
 
 
 def loose_mode(path: str, wanted: int) -> str:
@@ -130,7 +145,7 @@ def loose_mode(path: str, wanted: int) -> str:
 
 def check_foreign(directory: str) -> list[Finding]:
     """Nothing else lies in the folder."""
-    listing = reader.list_bundles(directory)
+    listing = _listing(directory)
     if not listing.foreign:
         return []
     what = (
@@ -159,7 +174,7 @@ def check_bundles(directory: str, *, progress: Callable[[int, int], None]) -> li
         directory: The folder.
         progress: Called before each bundle with how many are done, of how many.
     """
-    bundles = reader.list_bundles(directory).bundles
+    bundles = _listing(directory).bundles
     findings: list[Finding] = []
     for done, bundle in enumerate(bundles):
         progress(done, len(bundles))
@@ -201,7 +216,7 @@ def _check_bundle(bundle: BundleInfo) -> Iterator[Finding]:
 def _of_the_last(length_ns: int, directory: str) -> Summary:
     """What the pipelines said of themselves since so long ago."""
     bundles: Sequence[BundleInfo] = [
-        bundle for bundle in reader.list_bundles(directory).bundles if bundle.signal == "metrics"
+        bundle for bundle in _listing(directory).bundles if bundle.signal == "metrics"
     ]
     now_ns = effects.wall_ns()
     since_ns = max(now_ns - length_ns, 0)
@@ -229,6 +244,13 @@ def check_guard(directory: str) -> list[Finding]:
         for rule, hits in summary.hits.items()
         if hits > HITS_SHARE_MAX * summary.judged
     ]
+
+
+def check_encryption(directory: str) -> list[Finding]:
+    """What is to be encrypted is, and can be read."""
+    from stack_composer.telemetry.cli import checks_encryption
+
+    return list(checks_encryption.check(directory))
 
 
 def check_losses(directory: str) -> list[Finding]:

@@ -82,6 +82,7 @@ _CHECKS: dict[str, Callable[[str], list[checks.Finding]] | None] = {
     "modes": checks.check_modes,
     "foreign": checks.check_foreign,
     "leftovers": checks.check_leftovers,
+    "encryption": checks.check_encryption,
     "bundles": lambda directory: checks.check_bundles(directory, progress=_Progress()),
     "losses": checks.check_losses,
     "guard": checks.check_guard,
@@ -129,6 +130,10 @@ def _repair(directory: str) -> dict[str, Any]:
     try:
         loose = checks.loose_files(directory)
         for name in loose:
+            if checks.is_of_database(name):
+                # By its path, as the end of any descriptor would end SQLite's locks.
+                os.chmod(folder.path_of(name), 0o600)
+                continue
             # By descriptor: what is opened was checked to be a file of ours.
             descriptor = folder.open(name)
             try:

@@ -2,7 +2,9 @@
 
 Without an option: what the retention settings say, at once instead of at the next
 opportunity (older than local_retention_days, and the oldest beyond kept_bytes_max).
---all deletes every closed bundle, --older-than what is older.
+--all deletes every closed bundle, --older-than what is older. In an encrypted store
+--all takes bundles being written too (their programs begin others), and destroys the
+keys: also of a database that cannot be opened any more.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ from stack_composer.telemetry import effects
 from stack_composer.telemetry.cli import output, places
 from stack_composer.telemetry.cli.parser import UsageError, add_folder
 from stack_composer.telemetry.query.duration import age_text, parse_duration_ns, utc_text
+from stack_composer.telemetry.store import convert, keys
+from stack_composer.telemetry.store.encrypted import erase
 from stack_composer.telemetry.store.reader import list_bundles
 from stack_composer.telemetry.store.retention import (
     PurgePlan,
@@ -27,6 +31,8 @@ from stack_composer.telemetry.store.retention import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from stack_composer.telemetry.store.encrypted.database import Database
+    from stack_composer.telemetry.store.encrypted.erase import Unread
     from stack_composer.telemetry.store.reader import BundleInfo
 
 BUNDLES_SHOWN_MAX = 10
@@ -40,6 +46,8 @@ JSON_KEYS = {
     "kept": "how many bundles stay, those being written included",
     "kept_bytes": "their size",
     "in_use": "bundles that a process writes: left alone",
+    "destroy": "encrypted databases that go with their keys, under --all",
+    "destroyed": "how many of them are gone",
 }
 
 
@@ -61,18 +69,60 @@ def run(args: argparse.Namespace) -> int:
     now_ns = effects.wall_ns()
     older_than_ns = None if args.older_than is None else parse_duration_ns(args.older_than)
     folder = places.folder_of(args)
-    listed = list_bundles(folder).bundles
+    # What cannot be read can still be destroyed.
+    listed = list_bundles(folder, locked=[] if args.all else None).bundles
     closed = closed_bundles(listed)
+    if args.all:
+        closed += [bundle for bundle in listed if bundle.database and bundle not in closed]
     in_use = [bundle for bundle in listed if bundle not in closed]
     plan, why = _plan(args, closed, older_than_ns, now_ns)
+    doomed = Doomed(args, folder)
     if not args.json:
         _print_plan(plan, in_use, why, now_ns)
-    is_applied = bool(plan.delete) and not args.dry_run
-    if is_applied and not args.yes and not _agreed(args, plan):
+        doomed.say()
+    is_applied = bool(plan.delete or doomed) and not args.dry_run
+    if is_applied and not args.yes and not _agreed(args, plan, doomed):
         output.note("nothing was deleted")
         return 1
-    _apply(args, folder, plan, in_use, is_applied=is_applied)
+    _apply(args, folder, plan, in_use, doomed, is_applied=is_applied)
     return 0
+
+
+class Doomed:
+    """The encrypted databases that go with their keys: crypto-erase, under --all alone."""
+
+    def __init__(self, args: argparse.Namespace, folder: str) -> None:
+        self._folder = folder
+        self._opened: list[Database] = []
+        self._unread: list[Unread] = []
+        self.destroyed = 0
+        if args.all and convert.databases(folder):
+            self._keys = keys.configured(places.load(args, bad_rules=True))
+            self._opened, self._unread = erase.plan_destruction(folder, self._keys)
+
+    def __bool__(self) -> bool:
+        return bool(self._opened or self._unread)
+
+    @property
+    def names(self) -> list[str]:
+        """Of the databases."""
+        return [database.name for database in self._opened] + [one.name for one in self._unread]
+
+    def say(self) -> None:
+        """Print which, and which of them nobody can look into."""
+        for database in self._opened:
+            output.say(f"to destroy with its key: {database.name}")
+        for one in self._unread:
+            output.say(f"to destroy, although it cannot be opened: {one.name}")
+            output.say(f"  {one.error}")
+
+    def destroy(self) -> None:
+        """Destroy them; a database in which something was begun meanwhile stays."""
+        for database in self._opened:
+            self.destroyed += erase.destroy_if_empty(database)
+        for one in self._unread:
+            erase.destroy_unread(self._folder, one.name, self._keys)
+            self.destroyed += 1
 
 
 def _plan(
@@ -132,12 +182,15 @@ def _bundles(some: Sequence[BundleInfo]) -> str:
     return output.counted(len(some), "bundle")
 
 
-def _agreed(args: argparse.Namespace, plan: PurgePlan) -> bool:
+def _agreed(args: argparse.Namespace, plan: PurgePlan, doomed: Doomed) -> bool:
     if args.json or not output.is_interactive():
         raise UsageError(
             "purge deletes, and nobody can be asked here",
             hint="add --yes to delete, or --dry-run to see the plan",
         )
+    if doomed:
+        count = output.counted(len(doomed.names), "encrypted database")
+        return output.ask(f"delete {_bundles(plan.delete)}, and destroy {count} and the key?")
     return output.ask(f"delete {_bundles(plan.delete)}?")
 
 
@@ -146,6 +199,7 @@ def _apply(
     folder: str,
     plan: PurgePlan,
     in_use: list[BundleInfo],
+    doomed: Doomed,
     *,
     is_applied: bool,
 ) -> None:
@@ -154,6 +208,7 @@ def _apply(
     if is_applied:
         result = apply_purge(plan)
         deleted, deleted_bytes, refused = result.deleted, result.deleted_bytes, result.in_use
+        doomed.destroy()
     if args.json:
         output.print_json(
             {
@@ -165,10 +220,15 @@ def _apply(
                 "kept": len(plan.keep) + len(in_use) + refused,
                 "kept_bytes": plan.kept_bytes + sum(map(size_of, in_use)),
                 "in_use": len(in_use) + refused,
+                "destroy": doomed.names,
+                "destroyed": doomed.destroyed,
             }
         )
     elif is_applied:
         output.say(f"deleted {deleted:,}, which frees {output.bytes_text(deleted_bytes)}")
+        if doomed:
+            count = output.counted(doomed.destroyed, "encrypted database")
+            output.say(f"destroyed {count} with the key")
         if refused:
             output.say(f"{refused:,} came into use meanwhile and stay")
     elif plan.delete:

@@ -11,6 +11,7 @@ Memory is bounded: by one zstd frame of ours, or one line.
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import stat
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
     from io import FileIO
     from typing import Final
 
+    from stack_composer.telemetry.store.encrypted.database import Database
     from stack_composer.telemetry.store.folder import Folder
+    from stack_composer.telemetry.store.keys import Keys
     from stack_composer.telemetry.store.sidecar import Sidecar
     from stack_composer.telemetry.store.sketch import Sketch
 
@@ -51,6 +54,8 @@ _PIECE_BYTES: Final = 2**20
 _READ_BYTES: Final = 2**17
 _FRAME_BYTES_MAX: Final = LINE_BYTES_MAX + 2 * _PIECE_BYTES
 _RESYNCS_MAX: Final = 1000
+_LISTINGS_MAX: Final = 5
+"""Bundles on their way into a database are looked for again so often, at most."""
 _BOM: Final = b"\xef\xbb\xbf"
 _ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
 
@@ -68,6 +73,11 @@ class BundleInfo(NamedTuple):
         bytes: Size of the file.
         stem: What its files have in common, before the signal.
         sketch_bytes: Size of its sidecar, 0 if there is none.
+        database: The encrypted database that it is in, which ``path`` then begins with;
+            None for files.
+        row: Of the database.
+        updated_ns: When it was last written to; of the database.
+        closed: Its writer has ended in order; of the database.
     """
 
     path: str
@@ -78,6 +88,10 @@ class BundleInfo(NamedTuple):
     bytes: int
     stem: str
     sketch_bytes: int = 0
+    database: Database | None = None
+    row: int = 0
+    updated_ns: int = 0
+    closed: bool = False
 
 
 class Listing(NamedTuple):
@@ -93,43 +107,87 @@ class Listing(NamedTuple):
     foreign: list[str]
 
 
-def list_bundles(directory: str) -> Listing:
-    """List a telemetry folder; a missing one is empty.
+def list_bundles(
+    directory: str, unlock: Keys | None = None, *, locked: list[StoreError] | None = None
+) -> Listing:
+    """List a telemetry folder, files and encrypted databases; a missing one is empty.
 
-    A bundle that is sealed while this runs is listed once, in one form or the other.
+    A bundle that is sealed or converted while this runs is listed once, in one form or
+    the other.
+
+    Args:
+        directory: The folder.
+        unlock: Where the keys of databases are; by default where the configuration says.
+        locked: Takes what hinders the reading of a database, which is then left out.
+            Without it that is raised: half an answer would pass for a whole one.
 
     Raises:
         FolderRefusedError: The folder is a link, another user's, or not a folder.
+        StoreLockedError: A database is there, and no key for it.
         StoreError: It cannot be read.
     """
     if not os.path.lexists(directory):
         return Listing([], [])
     folder = open_folder(directory, create=False)
     try:
-        return _list(folder)
+        for _ in range(_LISTINGS_MAX):
+            listing, is_whole = _list(folder, unlock, locked)
+            if is_whole:
+                break
     except OSError as error:
         raise store_error("list", folder.path, error) from error
     finally:
         folder.close()
+    return listing
 
 
-def _list(folder: Folder) -> Listing:
+def _list(
+    folder: Folder, unlock: Keys | None, locked: list[StoreError] | None
+) -> tuple[Listing, bool]:
+    """List once; False if something was on its way from a file into a database."""
     # A listing is no snapshot: a bundle sealed meanwhile may be missed in both forms.
-    # But each is sealed once, so what one listing misses the other one has.
-    present = frozenset(folder.names()) | frozenset(folder.names())
+    # But each is sealed once, so what one listing misses the other one has. The
+    # databases are looked at in between, since bundles go from one form to the other.
+    first = frozenset(folder.names())
     bundles: list[BundleInfo] = []
+    has_databases = any(name.endswith(".sqlcipher") for name in first)
+    if has_databases:
+        bundles += _rows(folder, unlock, locked)
+    present = first | frozenset(folder.names())
+    converted = {(bundle.stem, bundle.signal) for bundle in bundles}
     foreign: list[str] = []
+    is_whole = True
     for name in present:
         parsed = names.parse_name(name)
         if parsed is None:
             foreign.append(name)
+        elif (parsed.stem, parsed.signal) in converted:
+            continue  # A conversion was stopped between the new form and the end of the old one.
         elif parsed.kind == names.SEALED or (
             parsed.kind == names.OPEN
             and names.sealed_name(parsed.stem, parsed.signal) not in present
         ):
-            _add(folder, parsed, bundles, foreign)
+            is_whole &= _add(folder, parsed, bundles, foreign)
     bundles.sort(key=lambda bundle: (bundle.created_ns, bundle.stem, bundle.signal))
-    return Listing(bundles, sorted(foreign))
+    return Listing(bundles, sorted(foreign)), is_whole or not has_databases
+
+
+def _rows(folder: Folder, unlock: Keys | None, locked: list[StoreError] | None) -> list[BundleInfo]:
+    from stack_composer.telemetry.store import keys
+    from stack_composer.telemetry.store.encrypted import database, rows
+
+    unlock = keys.configured() if unlock is None else unlock
+    found: dict[tuple[str, str], BundleInfo] = {}
+    for parsed in database.find_databases(folder):
+        try:
+            for bundle in rows.list_rows(database.Database(folder.path, parsed, unlock)):
+                # A new key: a bundle is in both databases for a moment, and the same.
+                found.setdefault((bundle.stem, bundle.signal), bundle)
+        except StoreError as error:
+            if locked is None:
+                raise
+            locked.append(error)
+    return list(found.values())
 
 
 def _add(
@@ -137,18 +195,19 @@ def _add(
     parsed: names.BundleName,
     bundles: list[BundleInfo],
     foreign: list[str],
-) -> None:
+) -> bool:
+    """Add a file to what was found; False if it is gone."""
     try:
         found = folder.stat(parsed.name)
     except FileNotFoundError:
         sealed = names.parse_name(names.sealed_name(parsed.stem, parsed.signal))
         # Sealed since it was listed, or purged.
         if parsed.kind == names.OPEN and sealed is not None:
-            _add(folder, sealed, bundles, foreign)
-        return
+            return _add(folder, sealed, bundles, foreign)
+        return False
     if not stat.S_ISREG(found.st_mode) or (hasattr(os, "geteuid") and found.st_uid != os.geteuid()):
         foreign.append(parsed.name)
-        return
+        return True
     sketch = names.sketch_name(parsed.stem, parsed.signal)
     sketch_bytes = 0
     if parsed.kind == names.SEALED:
@@ -166,6 +225,7 @@ def _add(
             sketch_bytes,
         )
     )
+    return True
 
 
 def read_sketch(bundle: BundleInfo) -> Sketch | None:
@@ -184,6 +244,11 @@ def read_sidecar(bundle: BundleInfo) -> Sidecar | None:
         return None
     from stack_composer.telemetry.store.sidecar import SIDECAR_BYTES_MAX, decode_sidecar
 
+    if bundle.database is not None:
+        from stack_composer.telemetry.store.encrypted.rows import read_sidecar_bytes
+
+        sidecar = decode_sidecar(read_sidecar_bytes(bundle.database, bundle))
+        return sidecar if sidecar is not None and sidecar.bytes == bundle.bytes else None
     path = os.path.join(os.path.dirname(bundle.path), names.sketch_name(bundle.stem, bundle.signal))
     try:
         with open(path, "rb", opener=_open_unlinked) as file:
@@ -219,16 +284,74 @@ def read_lines(
     if isinstance(source, str):
         yield from _read_foreign(source, counts, line_bytes_max)
         return
-    path, sealed = source.path, source.sealed
+    pieces = _pieces_of(source, counts)
+    if pieces is None:
+        elsewhere = _converted(source)
+        pieces = None if elsewhere is None else _pieces_of(elsewhere, counts)
+    if pieces is None:
+        counts["gone"] += 1
+        return
+    yield from _lines(pieces, counts, line_bytes_max, keep_tail=False)
+
+
+def _pieces_of(bundle: BundleInfo, counts: Counter[str]) -> Iterable[bytes | None] | None:
+    """Give the lines in pieces; None if the bundle is not there any more."""
+    if bundle.database is not None:
+        from stack_composer.telemetry.store.encrypted.rows import is_there
+
+        return _unpack_rows(bundle, counts) if is_there(bundle.database, bundle) else None
+    path, sealed = bundle.path, bundle.sealed
     if not sealed and not os.path.lexists(path):
         path, sealed = path + ".zst", True
     try:
         fd = _open_regular(path)
     except FileNotFoundError:
-        counts["gone"] += 1
-        return
-    pieces: Iterable[bytes | None] = _unpack(path, fd, counts) if sealed else _pieces(path, fd)
-    yield from _lines(pieces, counts, line_bytes_max, keep_tail=False)
+        return None
+    return _unpack(path, fd, counts) if sealed else _pieces(path, fd)
+
+
+def _converted(bundle: BundleInfo) -> BundleInfo | None:
+    """Look for a bundle in another form: converted since it was listed."""
+    directory = os.path.dirname(bundle.path)
+    if bundle.database is not None:
+        directory = bundle.database.directory
+    elif not any(name.endswith(".sqlcipher") for name in _names(directory)):
+        return None  # Purged, as a rule; a folder of files alone is not listed for each.
+    key = (bundle.stem, bundle.signal)
+    for found in list_bundles(directory, locked=[]).bundles:
+        if (found.stem, found.signal) == key:
+            return found
+    return None
+
+
+def _names(directory: str) -> list[str]:
+    try:
+        return os.listdir(directory)
+    except OSError:
+        return []
+
+
+def _unpack_rows(bundle: BundleInfo, counts: Counter[str]) -> Iterator[bytes | None]:
+    from stack_composer.telemetry.store.encrypted.rows import read_frames
+
+    assert bundle.database is not None
+    unpacked_bytes = 0
+    for _, data in read_frames(bundle.database, bundle, counts):
+        if data is None:
+            yield None
+            continue
+        for piece in unpack_frame(data, counts):
+            unpacked_bytes += len(piece or b"")
+            yield piece
+        if unpacked_bytes > PLAIN_BYTES_MAX:
+            counts["too_large"] += 1
+            yield None
+            return
+
+
+def unpack_frame(data: bytes, counts: Counter[str]) -> Iterator[bytes | None]:
+    """Unpack frames held in memory; None says that something is missing at this place."""
+    yield from _Frames(io.BytesIO(data), counts).unpack()
 
 
 def read_new_lines(
@@ -244,6 +367,8 @@ def read_new_lines(
     Raises:
         StoreError: The file cannot be read.
     """
+    if bundle.database is not None:
+        return _new_lines_of_rows(bundle, offset)
     try:
         fd = _open_regular(bundle.path)
     except FileNotFoundError:
@@ -271,6 +396,20 @@ def _new_lines_of_sealed(bundle: BundleInfo, offset: int) -> tuple[list[bytes], 
     # Frames hold the very bytes of the plain bundle, so its offsets still hold.
     data = b"".join(piece or b"" for piece in _unpack(path, fd, Counter()))
     return [line for line in data[offset:].split(b"\n") if line], max(offset, len(data))
+
+
+def _new_lines_of_rows(bundle: BundleInfo, offset: int) -> tuple[list[bytes], int]:
+    """Read the next frame behind ``offset``; one that is damaged is passed over."""
+    from stack_composer.telemetry.store.encrypted.rows import read_frames
+
+    assert bundle.database is not None
+    for start, packed in read_frames(bundle.database, bundle, Counter(), behind=offset):
+        data = b"".join(piece or b"" for piece in unpack_frame(packed or b"", Counter()))
+        # Merged frames begin before the offset.
+        fresh = data[max(offset - start, 0) :]
+        if fresh:
+            return [line for line in fresh.split(b"\n") if line], max(start, offset) + len(fresh)
+    return [], offset
 
 
 def _open_unlinked(path: str, flags: int) -> int:
@@ -322,7 +461,7 @@ class _Frames:
     handed on as it comes, since holding it would not be bounded.
     """
 
-    def __init__(self, file: FileIO, counts: Counter[str]) -> None:
+    def __init__(self, file: FileIO | io.BytesIO, counts: Counter[str]) -> None:
         # Imported here, since most questions are answered by sidecars alone.
         from stack_composer.telemetry.store import zstd
 

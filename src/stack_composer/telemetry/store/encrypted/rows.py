@@ -1,0 +1,164 @@
+"""Read bundles that are rows of a database, as ``store.reader`` reads those that are files.
+
+Each look takes one short statement, so no cursor stays open between two lines. A page
+that was changed on the disk does not pass the cipher's checksum; then the rest of its
+frame is left out and counted, and reading goes on with the next.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stack_composer.telemetry.errors import StoreError
+from stack_composer.telemetry.store.encrypted.database import Database, GoneError, run, value
+
+if TYPE_CHECKING:
+    from collections import Counter
+    from collections.abc import Iterator
+
+    from stack_composer.telemetry.store.reader import BundleInfo
+
+_BUNDLES = (
+    "SELECT b.stem, b.signal, b.created_ns, b.pid, b.sealed, b.bytes, ifnull(length(s.data), 0),"
+    " b.id, b.updated_ns, b.closed FROM bundle AS b LEFT JOIN sidecar AS s ON s.bundle = b.id"
+)
+
+
+def list_rows(database: Database) -> list[BundleInfo]:
+    """Give the bundles of a database, in no order; none if it was removed meanwhile.
+
+    Raises:
+        StoreError: It cannot be opened or read.
+    """
+    from stack_composer.telemetry.store.reader import BundleInfo
+
+    try:
+        with database.use("list") as connection:
+            rows = run(connection, _BUNDLES)
+    except GoneError:
+        return []
+    return [
+        BundleInfo(
+            path=f"{database.path}/{stem}.{signal}",
+            signal=signal,
+            created_ns=created_ns,
+            pid=pid,
+            sealed=bool(sealed),
+            bytes=size,
+            stem=stem,
+            sketch_bytes=sketch_bytes,
+            row=row,
+            updated_ns=updated_ns,
+            closed=bool(closed),
+            database=database,
+        )
+        for (
+            stem,
+            signal,
+            created_ns,
+            pid,
+            sealed,
+            size,
+            sketch_bytes,
+            row,
+            updated_ns,
+            closed,
+        ) in rows
+    ]
+
+
+def is_there(database: Database, bundle: BundleInfo) -> bool:
+    """Whether the row is still that bundle; a row's number may be given again."""
+    try:
+        with database.use() as connection:
+            found = value(
+                connection,
+                "SELECT 1 FROM bundle WHERE id = ? AND stem = ? AND signal = ?",
+                (bundle.row, bundle.stem, bundle.signal),
+            )
+    except GoneError:
+        return False
+    return found is not None
+
+
+def read_sidecar_bytes(database: Database, bundle: BundleInfo) -> bytes:
+    """Give the sidecar; b"" if there is none, or it cannot be read."""
+    try:
+        with database.use() as connection:
+            found = value(
+                connection,
+                "SELECT s.data FROM sidecar AS s JOIN bundle AS b ON b.id = s.bundle"
+                " WHERE s.bundle = ? AND b.stem = ?",
+                (bundle.row, bundle.stem),
+            )
+    except StoreError:
+        return b""
+    return found or b""
+
+
+def read_frames(
+    database: Database, bundle: BundleInfo, counts: Counter[str], *, behind: int = 0
+) -> Iterator[tuple[int, bytes | None]]:
+    """Give the frames that hold what lies behind a place among the lines.
+
+    Yields:
+        Where a frame begins, in bytes of lines, and its bytes; None for one that cannot
+        be read.
+    """
+    for start in _starts(database, bundle, behind, counts):
+        try:
+            with database.use() as connection:
+                data = value(
+                    connection,
+                    "SELECT data FROM chunk WHERE bundle = ? AND start = ?",
+                    (bundle.row, start),
+                )
+        except GoneError:
+            return
+        except StoreError:
+            counts["damaged_frame"] += 1
+            data = None
+        else:
+            if data is None:
+                continue  # Merged with its neighbours meanwhile, or purged.
+        yield start, data
+
+
+def _starts(database: Database, bundle: BundleInfo, behind: int, counts: Counter[str]) -> list[int]:
+    try:
+        with database.use() as connection:
+            rows = run(
+                connection,
+                "SELECT start FROM chunk WHERE bundle = ? AND start + plain_bytes > ?"
+                " ORDER BY start",
+                (bundle.row, behind),
+            )
+    except GoneError:
+        return []
+    except StoreError:
+        counts["damaged_frame"] += 1
+        return _starts_around(database, bundle)
+    return [start for (start,) in rows]
+
+
+def _starts_around(database: Database, bundle: BundleInfo) -> list[int]:
+    """Find the frames before and after a damaged page, one by one from both ends."""
+    found: set[int] = set()
+    for order, sign in (("ASC", ">"), ("DESC", "<")):
+        start = -1 if sign == ">" else 2**62
+        while True:
+            try:
+                with database.use() as connection:
+                    rows = run(
+                        connection,
+                        "SELECT start, plain_bytes FROM chunk WHERE bundle = ?"  # noqa: S608 - ours
+                        f" AND start {sign} ? ORDER BY start {order} LIMIT 1",
+                        (bundle.row, start),
+                    )
+            except StoreError:
+                break
+            if not rows or rows[0][0] in found:
+                break
+            start = rows[0][0]
+            found.add(start)
+    return sorted(found)
