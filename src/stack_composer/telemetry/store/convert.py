@@ -397,7 +397,8 @@ def _insert(target: Database, bundle: BundleInfo, frames: list[_Frame], sidecar:
             ),
         )[0]
         connection.executemany(
-            "INSERT INTO chunk VALUES (?, ?, ?, ?)", [(row, *frame) for frame in frames]
+            "INSERT INTO chunk (bundle, start, plain_bytes, data) VALUES (?, ?, ?, ?)",
+            [(row, *frame) for frame in frames],
         )
         if sidecar:
             run(connection, "INSERT INTO sidecar VALUES (?, ?)", (row, sidecar))

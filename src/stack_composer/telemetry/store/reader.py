@@ -131,9 +131,12 @@ def list_bundles(
     folder = open_folder(directory, create=False)
     try:
         for _ in range(_LISTINGS_MAX):
-            listing, is_whole = _list(folder, unlock, locked)
+            refused: list[StoreError] | None = None if locked is None else []
+            listing, is_whole = _list(folder, unlock, refused)
             if is_whole:
                 break
+        if locked is not None and refused:
+            locked += refused
     except OSError as error:
         raise store_error("list", folder.path, error) from error
     finally:

@@ -64,12 +64,16 @@ CREATE TABLE bundle (
     UNIQUE (stem, signal)
 );
 CREATE TABLE chunk (
-    bundle INTEGER, start INTEGER, plain_bytes INTEGER, data BLOB,
-    PRIMARY KEY (bundle, start)
-) WITHOUT ROWID;
+    id INTEGER PRIMARY KEY, bundle INTEGER, start INTEGER, plain_bytes INTEGER, data BLOB
+);
+CREATE UNIQUE INDEX chunk_place ON chunk (bundle, start, plain_bytes);
 CREATE TABLE sidecar (bundle INTEGER PRIMARY KEY, data BLOB);
 """
-"""docs/format.md tells what each column holds."""
+"""docs/format.md tells what each column holds.
+
+Frames are no part of a key (as they would be ``WITHOUT ROWID``): SQLite reads the whole
+of a key to compare it, so each search would decrypt frames, and stop at a damaged one.
+"""
 
 _INSTALL: Final = "pip install 'stack-composer-telemetry[encrypt]'"
 _PURGE: Final = "'stack-composer telemetry purge --all' deletes it"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stack_composer.telemetry.errors import StoreError
+from stack_composer.telemetry.errors import StoreError, StoreLockedError
 from stack_composer.telemetry.store.encrypted.database import Database, GoneError, run, value
 
 if TYPE_CHECKING:
@@ -18,10 +18,12 @@ if TYPE_CHECKING:
 
     from stack_composer.telemetry.store.reader import BundleInfo
 
+_COLUMNS = "b.stem, b.signal, b.created_ns, b.pid, b.sealed, b.bytes, b.id, b.updated_ns, b.closed"
 _BUNDLES = (
-    "SELECT b.stem, b.signal, b.created_ns, b.pid, b.sealed, b.bytes, ifnull(length(s.data), 0),"
-    " b.id, b.updated_ns, b.closed FROM bundle AS b LEFT JOIN sidecar AS s ON s.bundle = b.id"
+    f"SELECT {_COLUMNS}, ifnull(length(s.data), 0) FROM bundle AS b"
+    " LEFT JOIN sidecar AS s ON s.bundle = b.id"
 )
+_BUNDLES_ALONE = f"SELECT {_COLUMNS}, 0 FROM bundle AS b"
 
 
 def list_rows(database: Database) -> list[BundleInfo]:
@@ -33,8 +35,15 @@ def list_rows(database: Database) -> list[BundleInfo]:
     from stack_composer.telemetry.store.reader import BundleInfo
 
     try:
-        with database.use("list") as connection:
-            rows = run(connection, _BUNDLES)
+        try:
+            with database.use("list") as connection:
+                rows = run(connection, _BUNDLES)
+        except StoreLockedError:
+            raise
+        except StoreError:
+            # Statistics can do without sidecars, so damage there costs nothing else.
+            with database.use("list") as connection:
+                rows = run(connection, _BUNDLES_ALONE)
     except GoneError:
         return []
     return [
@@ -59,10 +68,10 @@ def list_rows(database: Database) -> list[BundleInfo]:
             pid,
             sealed,
             size,
-            sketch_bytes,
             row,
             updated_ns,
             closed,
+            sketch_bytes,
         ) in rows
     ]
 
@@ -105,13 +114,13 @@ def read_frames(
         Where a frame begins, in bytes of lines, and its bytes; None for one that cannot
         be read.
     """
-    for start in _starts(database, bundle, behind, counts):
+    for chunk, start in _chunks(database, bundle, behind, counts):
         try:
             with database.use() as connection:
                 data = value(
                     connection,
-                    "SELECT data FROM chunk WHERE bundle = ? AND start = ?",
-                    (bundle.row, start),
+                    "SELECT data FROM chunk WHERE id = ? AND bundle = ? AND start = ?",
+                    (chunk, bundle.row, start),
                 )
         except GoneError:
             return
@@ -124,12 +133,15 @@ def read_frames(
         yield start, data
 
 
-def _starts(database: Database, bundle: BundleInfo, behind: int, counts: Counter[str]) -> list[int]:
+def _chunks(
+    database: Database, bundle: BundleInfo, behind: int, counts: Counter[str]
+) -> list[tuple[int, int]]:
+    """Give number and place of the frames, in the order of the lines."""
     try:
         with database.use() as connection:
-            rows = run(
+            return run(
                 connection,
-                "SELECT start FROM chunk WHERE bundle = ? AND start + plain_bytes > ?"
+                "SELECT id, start FROM chunk WHERE bundle = ? AND start + plain_bytes > ?"
                 " ORDER BY start",
                 (bundle.row, behind),
             )
@@ -137,28 +149,27 @@ def _starts(database: Database, bundle: BundleInfo, behind: int, counts: Counter
         return []
     except StoreError:
         counts["damaged_frame"] += 1
-        return _starts_around(database, bundle)
-    return [start for (start,) in rows]
+        return _chunks_around(database, bundle)
 
 
-def _starts_around(database: Database, bundle: BundleInfo) -> list[int]:
-    """Find the frames before and after a damaged page, one by one from both ends."""
-    found: set[int] = set()
+def _chunks_around(database: Database, bundle: BundleInfo) -> list[tuple[int, int]]:
+    """Find the frames before and after a damaged page, one by one, without the index."""
+    found: dict[int, tuple[int, int]] = {}
     for order, sign in (("ASC", ">"), ("DESC", "<")):
-        start = -1 if sign == ">" else 2**62
+        statement = (
+            "SELECT id, bundle, start FROM chunk NOT INDEXED"  # noqa: S608 - ours
+            f" WHERE id {sign} ? ORDER BY id {order} LIMIT 1"
+        )
+        chunk = -1 if sign == ">" else 2**62
         while True:
             try:
                 with database.use() as connection:
-                    rows = run(
-                        connection,
-                        "SELECT start, plain_bytes FROM chunk WHERE bundle = ?"  # noqa: S608 - ours
-                        f" AND start {sign} ? ORDER BY start {order} LIMIT 1",
-                        (bundle.row, start),
-                    )
+                    rows = run(connection, statement, (chunk,))
             except StoreError:
                 break
             if not rows or rows[0][0] in found:
                 break
-            start = rows[0][0]
-            found.add(start)
-    return sorted(found)
+            chunk, owner, start = rows[0]
+            found[chunk] = (owner, start)
+    mine = [(chunk, start) for chunk, (owner, start) in found.items() if owner == bundle.row]
+    return sorted(mine, key=lambda row: row[1])

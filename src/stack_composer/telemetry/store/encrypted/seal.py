@@ -87,7 +87,8 @@ class RowSealing:
             if is_merged:
                 run(connection, "DELETE FROM chunk WHERE bundle = ?", (row,))
                 connection.executemany(
-                    "INSERT INTO chunk VALUES (?, ?, ?, ?)", [(row, *frame) for frame in merged]
+                    "INSERT INTO chunk (bundle, start, plain_bytes, data) VALUES (?, ?, ?, ?)",
+                    [(row, *frame) for frame in merged],
                 )
             run(connection, "REPLACE INTO sidecar VALUES (?, ?)", (row, data))
             run(

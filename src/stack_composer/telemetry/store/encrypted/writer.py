@@ -177,7 +177,11 @@ class DatabaseWriter:
                 len(frame),
             ),
         )[0]
-        run(connection, "INSERT INTO chunk VALUES (?, 0, ?, ?)", (row, len(data), frame))
+        run(
+            connection,
+            "INSERT INTO chunk (bundle, start, plain_bytes, data) VALUES (?, 0, ?, ?)",
+            (row, len(data), frame),
+        )
         bundle = BundleInfo(
             path=f"{database.path}/{stem}.{signal}",
             signal=signal,
@@ -372,7 +376,7 @@ def _extend(connection: Any, live: _Live, data: bytes, frame: bytes, now_ns: int
     start = found[0][0] - len(data)
     run(
         connection,
-        "INSERT INTO chunk VALUES (?, ?, ?, ?)",
+        "INSERT INTO chunk (bundle, start, plain_bytes, data) VALUES (?, ?, ?, ?)",
         (live.bundle.row, start, len(data), frame),
     )
     return True
