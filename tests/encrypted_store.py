@@ -81,9 +81,8 @@ def key_of(database: Database) -> bytes:
 def assert_no_plain_text(*folders: Path, lines: tuple[bytes, ...] = ()) -> None:
     """Nothing of what was recorded can be found in any file, compressed or not."""
     wanted = [PLANTED.encode(), b"resourceSpans", b"traceId", b'"sketch"', b"SQLite format 3"]
-    for line in lines:
-        # Behind the frame's header, which a chance of one in 2**32 could bring about.
-        wanted.append(compress_frame(line)[4:24])
+    # Behind the frame's header, which a chance of one in 2**32 could bring about.
+    wanted += [compress_frame(line)[4:24] for line in lines]
     for folder in folders:
         for path in folder.rglob("*"):
             if path.is_file():

@@ -35,6 +35,7 @@ from stack_composer.telemetry.store.encrypted import database as databases
 from stack_composer.telemetry.store.encrypted import erase, rows
 from stack_composer.telemetry.store.encrypted import writer as writers
 from stack_composer.telemetry.store.encrypted.database import Database, run, value
+from stack_composer.telemetry.store.encrypted.seal import RowSealing
 from stack_composer.telemetry.store.keys import Keys
 from stack_composer.telemetry.store.sketch import Sketch
 from store_lines import append, names_in, sketch_of, spans_line
@@ -101,6 +102,26 @@ def test_small_frames_are_merged_when_a_bundle_is_sealed(directory: Path, keys: 
         chunks = value(connection, "SELECT count(*) FROM chunk WHERE bundle = ?", (sealed[0].row,))
     assert chunks == 1
     assert len(list(reader.read_lines(sealed[0]))) == 100
+
+
+def test_reading_goes_on_through_the_merging_of_what_is_read(directory: Path, keys: Keys) -> None:
+    write(directory, keys, LINES)
+    (bundle,) = reader.list_bundles(str(directory), keys).bundles
+    database = database_of(directory, keys)
+    counts: Counter[str] = Counter()
+    lines = reader.read_lines(bundle, counts)
+    found = [next(lines) for _ in range(50)]
+    sealing = RowSealing(database, bundle, None)
+    while not sealing.step():
+        pass
+    found += lines
+    assert [line + b"\n" for line in found] == LINES
+    assert not +counts
+    # And what follows by offsets, as ``tail -f`` does.
+    offset = sum(map(len, LINES[:7]))
+    again, end = reader.read_new_lines(bundle, offset)
+    assert [line + b"\n" for line in again] == LINES[7:]
+    assert end == sum(map(len, LINES))
 
 
 def test_a_later_process_seals_what_earlier_ones_left(
@@ -405,8 +426,8 @@ def test_a_keychain_is_not_asked_with_every_line(
     write(directory, keys, LINES[:1])
     asked = []
 
-    def refuse(self: Keys, stem: str, source: str) -> list[bytes]:
-        asked.append(stem)
+    def refuse(_keys: Keys, stem: str, source: str) -> list[bytes]:
+        asked.append((stem, source))
         raise StoreLockedError("locked", hint="unlock it")
 
     monkeypatch.setattr(Keys, "find", refuse)
@@ -458,14 +479,14 @@ def test_any_flipped_byte_is_seen(directory: Path, keys: Keys) -> None:
             errors = 1
         assert set(found) <= set(many)
         is_whole = len(found) == len(many)
-        with pytest.raises(StoreError) if page == 0 else _either():
+        with pytest.raises(StoreError) if page == 0 else Either():
             assert_integrity(directory, keys)
         assert is_whole or errors or counts.total(), f"page {page}"
         for part in ("-wal", "-shm"):
             Path(str(path) + part).unlink(missing_ok=True)
 
 
-class _either:
+class Either:
     """Raises or not: the index of a bundle's name is not needed to read it."""
 
     def __enter__(self) -> None:

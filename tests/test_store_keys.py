@@ -142,17 +142,16 @@ def test_nobody_is_asked_for_a_passphrase_unless_somebody_is_there(
         Keys().find(STEM, "passphrase")
     assert keys.PASSPHRASE in hint_of(error)
     asked: list[str] = []
-    monkeypatch.setattr(keys.custody, "ask", lambda question: asked.append(question) or "told")
+
+    def ask(question: str) -> str:
+        asked.append(question)
+        return "told"
+
+    monkeypatch.setattr(keys.custody, "ask", ask)
     some = Keys()
     assert some.find(STEM, "passphrase") == [keys.derive("told", STEM)]
     some.find(OTHER, "passphrase")
     assert len(asked) == 1
-
-
-class Plain:
-    """A keychain of ``keyrings.alt``, which writes passwords into plain files."""
-
-    __module__ = "keyrings.alt.file"
 
 
 @pytest.mark.parametrize("module", ["keyrings.alt.file", "keyring.backends.fail"])

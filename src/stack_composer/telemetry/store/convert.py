@@ -26,6 +26,7 @@ from stack_composer.telemetry.store import lock, names, reader
 from stack_composer.telemetry.store.encrypted import erase, rows
 from stack_composer.telemetry.store.encrypted.database import (
     Database,
+    clear_half_made,
     find_databases,
     make_database,
     open_for_writing,
@@ -40,7 +41,7 @@ from stack_composer.telemetry.store.sidecar import Sidecar, encode_sidecar
 from stack_composer.telemetry.store.sketch import Sketch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
     from typing import Any, Final
 
     from stack_composer.telemetry.store.folder import Folder
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from stack_composer.telemetry.store.reader import BundleInfo
 
 _PIECE_BYTES: Final = 2**20
+_SEALINGS_MAX: Final = 5
 
 _Frame = tuple[int, int, bytes]
 """Where it begins among the lines, how many bytes of them it holds, and its own bytes."""
@@ -173,7 +175,7 @@ class Conversion:
         self.error: StoreError | None = None
         self._keys = keys
 
-    def run(self) -> Iterator[int]:
+    def run(self) -> Generator[int, None, None]:
         """Do it; yields how many of ``moves`` are done, after each.
 
         Raises:
@@ -189,7 +191,7 @@ class Conversion:
         finally:
             folder.close()
 
-    def _run(self, folder: Folder) -> Iterator[int]:
+    def _run(self, folder: Folder) -> Generator[int, None, None]:
         move = self._prepare(folder)
         for done, bundle in enumerate(self.plan.moves, 1):
             try:
@@ -237,6 +239,8 @@ class Conversion:
             yield Database(self.plan.directory, parsed, self._keys)
 
     def _finish(self, folder: Folder) -> None:
+        with store_lock(folder):
+            clear_half_made(folder, self._keys)
         for database in self._emptied():
             if folder.exists(database.name):
                 # Writers may have begun a bundle between plan and retirement: it stays.
@@ -448,8 +452,8 @@ def _finished(bundle: BundleInfo) -> bool:
     """Finish a bundle, so that nobody appends to it; False if it was purged."""
     database = bundle.database
     assert database is not None
-    sealing = RowSealing(database, bundle, None)
-    while True:
+    for _ in range(_SEALINGS_MAX):
+        sealing = RowSealing(database, bundle, None)
         with database.use() as connection:
             state = run(
                 connection,
@@ -466,7 +470,7 @@ def _finished(bundle: BundleInfo) -> bool:
                 pass
         except StoreError as error:
             raise _DamagedError(str(error), hint=error.hint) from None
-        sealing = RowSealing(database, bundle, None)
+    raise _damaged(bundle.path)
 
 
 def _taken(bundle: BundleInfo) -> tuple[list[_Frame], bytes]:

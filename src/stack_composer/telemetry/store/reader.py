@@ -338,15 +338,21 @@ def _unpack_rows(bundle: BundleInfo, counts: Counter[str]) -> Iterator[bytes | N
     from stack_composer.telemetry.store.encrypted.rows import read_frames
 
     assert bundle.database is not None
-    unpacked_bytes = 0
-    for _, data in read_frames(bundle.database, bundle, counts):
+    done = 0
+    for start, data in read_frames(bundle.database, bundle, counts):
         if data is None:
             yield None
             continue
+        position = start
         for piece in unpack_frame(data, counts):
-            unpacked_bytes += len(piece or b"")
-            yield piece
-        if unpacked_bytes > PLAIN_BYTES_MAX:
+            fresh = piece
+            if piece is not None:
+                # Merged since it was begun: the beginning was given out before.
+                fresh = piece[max(done - position, 0) :]
+                position += len(piece)
+            yield fresh
+        done = max(done, position)
+        if done > PLAIN_BYTES_MAX:
             counts["too_large"] += 1
             yield None
             return

@@ -443,7 +443,8 @@ def make_database(folder: Folder, keys: Keys, *, source: str = "") -> BundleName
         StoreError: The file cannot be made.
     """
     apsw = library()
-    _clear_half_made(folder)
+    with contextlib.suppress(StoreLockedError):
+        clear_half_made(folder, keys)
     source = source or keys.source()
     nonce = effects.random_bytes(names.DATABASE_NONCE_BYTES)
     stem = names.make_stem(effects.wall_ns(), os.getpid(), nonce)
@@ -451,9 +452,14 @@ def make_database(folder: Folder, keys: Keys, *, source: str = "") -> BundleName
     parsed = names.parse_name(name)
     assert parsed is not None
     half_made = names.new_database_name(name)
-    key = keys.make(stem, source)
     try:
+        # The file first: should we be killed, it tells the next one of a key to destroy.
         os.close(folder.create(half_made))
+        try:
+            key = keys.make(stem, source)
+        except StoreLockedError:
+            folder.remove(half_made)
+            raise
         _fill(apsw, folder.path_of(half_made), key)
         folder.rename(half_made, name)
         folder.sync()
@@ -477,12 +483,48 @@ def _fill(apsw: Any, path: str, key: bytes) -> None:
         connection.close(True)  # noqa: FBT003 - force; apsw takes it by place
 
 
-def _clear_half_made(folder: Folder) -> None:
-    """Delete what somebody killed left half-made: it has no name, and nothing in it."""
-    for name in folder.names():
-        parsed = names.parse_name(name) if ".sqlcipher.new" in name else None
-        if parsed is not None and parsed.kind == names.TEMPORARY:
-            folder.remove(name)
+def clear_half_made(folder: Folder, keys: Keys) -> None:
+    """Delete what somebody killed left: half-made, or half-destroyed, with its key.
+
+    The caller holds ``store_lock``.
+
+    Raises:
+        StoreLockedError: A key cannot be destroyed; the file it opens is gone.
+    """
+    present = frozenset(folder.names())
+    failure: StoreLockedError | None = None
+    for name in sorted(present):
+        parsed = names.parse_name(name) if ".sqlcipher" in name else None
+        if parsed is None or parsed.kind == names.DATABASE:
+            continue
+        whole = names.database_name(parsed.stem, parsed.signal)
+        if parsed.kind == names.DATABASE_PART and whole in present:
+            continue
+        if name == names.new_database_name(whole):
+            try:
+                keys.destroy(parsed.stem, parsed.signal)
+            except StoreLockedError as error:
+                failure = error
+        folder.remove(name)
+    if failure is not None:
+        raise failure
+
+
+def destroy(folder: Folder, name: str, keys: Keys) -> None:
+    """Destroy a database with its key; the caller holds ``store_lock``.
+
+    It loses its name first: killed at any moment, there is no database whose key is
+    gone, and who makes or destroys the next one finishes this. The key goes before the
+    file, as what a disk may keep of that is noise without it.
+
+    Raises:
+        StoreLockedError: The key cannot be destroyed; the file is gone.
+        OSError: The file cannot be deleted.
+    """
+    folder.rename(name, names.new_database_name(name))
+    folder.sync()
+    clear_half_made(folder, keys)
+    folder.sync()
 
 
 # -- forks ---------------------------------------------------------------------------

@@ -14,16 +14,16 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from stack_composer.telemetry.errors import StoreError
-from stack_composer.telemetry.store import names
 from stack_composer.telemetry.store.encrypted.database import (
     Database,
     GoneError,
+    destroy,
     find_databases,
     run,
     store_lock,
     value,
 )
-from stack_composer.telemetry.store.folder import Folder, open_folder, store_error
+from stack_composer.telemetry.store.folder import open_folder, store_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -109,7 +109,7 @@ def destroy_if_empty(database: Database) -> bool:
             except GoneError:
                 return True
             database.close()
-            _destroy(folder, database.name, database.keys)
+            destroy(folder, database.name, database.keys)
     except OSError as error:
         raise store_error("delete", database.path, error) from error
     finally:
@@ -126,27 +126,11 @@ def destroy_unread(directory: str, name: str, keys: Keys) -> None:
     folder = open_folder(directory, create=False)
     try:
         with store_lock(folder):
-            _destroy(folder, name, keys)
+            destroy(folder, name, keys)
     except OSError as error:
         raise store_error("delete", folder.path_of(name), error) from error
     finally:
         folder.close()
-
-
-def _destroy(folder: Folder, name: str, keys: Keys) -> None:
-    parsed = names.parse_name(name)
-    assert parsed is not None
-    failure: StoreError | None = None
-    try:
-        # First: without it, what a disk may keep of the files is noise.
-        keys.destroy(parsed.stem, parsed.signal)
-    except StoreError as error:
-        failure = error
-    for part in ("", *names.DATABASE_PARTS):
-        folder.remove(name + part)
-    folder.sync()
-    if failure is not None:
-        raise failure
 
 
 class Erased(NamedTuple):

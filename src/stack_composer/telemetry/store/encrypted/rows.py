@@ -18,12 +18,13 @@ if TYPE_CHECKING:
 
     from stack_composer.telemetry.store.reader import BundleInfo
 
-_COLUMNS = "b.stem, b.signal, b.created_ns, b.pid, b.sealed, b.bytes, b.id, b.updated_ns, b.closed"
 _BUNDLES = (
-    f"SELECT {_COLUMNS}, ifnull(length(s.data), 0) FROM bundle AS b"
-    " LEFT JOIN sidecar AS s ON s.bundle = b.id"
+    "SELECT b.stem, b.signal, b.created_ns, b.pid, b.sealed, b.bytes, b.id, b.updated_ns, b.closed,"
+    " ifnull(length(s.data), 0) FROM bundle AS b LEFT JOIN sidecar AS s ON s.bundle = b.id"
 )
-_BUNDLES_ALONE = f"SELECT {_COLUMNS}, 0 FROM bundle AS b"
+_BUNDLES_ALONE = (
+    "SELECT stem, signal, created_ns, pid, sealed, bytes, id, updated_ns, closed, 0 FROM bundle"
+)
 
 
 def list_rows(database: Database) -> list[BundleInfo]:
@@ -110,38 +111,48 @@ def read_frames(
 ) -> Iterator[tuple[int, bytes | None]]:
     """Give the frames that hold what lies behind a place among the lines.
 
+    Frames that are merged meanwhile, by the sealing of the bundle, are found again as
+    one; it may begin before the end of what was given already.
+
     Yields:
         Where a frame begins, in bytes of lines, and its bytes; None for one that cannot
         be read.
     """
-    for chunk, start in _chunks(database, bundle, behind, counts):
+    waiting = _chunks(database, bundle, behind, counts)
+    while waiting:
+        chunk, start, plain_bytes = waiting.pop(0)
         try:
             with database.use() as connection:
                 data = value(
                     connection,
-                    "SELECT data FROM chunk WHERE id = ? AND bundle = ? AND start = ?",
-                    (chunk, bundle.row, start),
+                    "SELECT data FROM chunk WHERE id = ? AND bundle = ? AND start = ?"
+                    " AND plain_bytes = ?",
+                    (chunk, bundle.row, start, plain_bytes),
                 )
         except GoneError:
             return
         except StoreError:
             counts["damaged_frame"] += 1
-            data = None
+            yield start, None
         else:
             if data is None:
-                continue  # Merged with its neighbours meanwhile, or purged.
-        yield start, data
+                # Merged, or purged; then there is nothing to be found again.
+                waiting = _chunks(database, bundle, behind, counts)
+                continue
+            yield start, data
+        behind = start + plain_bytes
 
 
 def _chunks(
     database: Database, bundle: BundleInfo, behind: int, counts: Counter[str]
-) -> list[tuple[int, int]]:
-    """Give number and place of the frames, in the order of the lines."""
+) -> list[tuple[int, int, int]]:
+    """Give number, place and length of the frames, in the order of the lines."""
     try:
         with database.use() as connection:
             return run(
                 connection,
-                "SELECT id, start FROM chunk WHERE bundle = ? AND start + plain_bytes > ?"
+                "SELECT id, start, plain_bytes FROM chunk"
+                " WHERE bundle = ? AND start + plain_bytes > ?"
                 " ORDER BY start",
                 (bundle.row, behind),
             )
@@ -149,15 +160,15 @@ def _chunks(
         return []
     except StoreError:
         counts["damaged_frame"] += 1
-        return _chunks_around(database, bundle)
+        return [row for row in _chunks_around(database, bundle) if row[1] + row[2] > behind]
 
 
-def _chunks_around(database: Database, bundle: BundleInfo) -> list[tuple[int, int]]:
+def _chunks_around(database: Database, bundle: BundleInfo) -> list[tuple[int, int, int]]:
     """Find the frames before and after a damaged page, one by one, without the index."""
-    found: dict[int, tuple[int, int]] = {}
+    found: dict[int, tuple[int, int, int]] = {}
     for order, sign in (("ASC", ">"), ("DESC", "<")):
         statement = (
-            "SELECT id, bundle, start FROM chunk NOT INDEXED"  # noqa: S608 - ours
+            "SELECT id, bundle, start, plain_bytes FROM chunk NOT INDEXED"  # noqa: S608 - ours
             f" WHERE id {sign} ? ORDER BY id {order} LIMIT 1"
         )
         chunk = -1 if sign == ">" else 2**62
@@ -169,7 +180,7 @@ def _chunks_around(database: Database, bundle: BundleInfo) -> list[tuple[int, in
                 break
             if not rows or rows[0][0] in found:
                 break
-            chunk, owner, start = rows[0]
-            found[chunk] = (owner, start)
-    mine = [(chunk, start) for chunk, (owner, start) in found.items() if owner == bundle.row]
-    return sorted(mine, key=lambda row: row[1])
+            chunk = rows[0][0]
+            found[chunk] = rows[0][1:]
+    mine = [(chunk, *rest) for chunk, (owner, *rest) in found.items() if owner == bundle.row]
+    return sorted(((c, s, n) for c, s, n in mine), key=lambda row: row[1])

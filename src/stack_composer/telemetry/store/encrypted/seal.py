@@ -69,7 +69,9 @@ class RowSealing:
         merged: list[tuple[int, int, bytes]] = []
         is_merged = chunks > 1 and size < chunks * MERGED_BYTES
         if is_merged or self._decode:
-            yield from self._read(merged if is_merged else None, plain_bytes)
+            done = yield from self._read(merged if is_merged else None)
+            if done != plain_bytes:
+                return  # Somebody else has sealed, or purged it meanwhile.
             if is_merged:
                 size = sum(len(data) for _, _, data in merged)
             yield False
@@ -107,9 +109,7 @@ class RowSealing:
             )
         return rows[0] if rows else None
 
-    def _read(
-        self, merged: list[tuple[int, int, bytes]] | None, plain_bytes: int
-    ) -> Generator[bool, None, None]:
+    def _read(self, merged: list[tuple[int, int, bytes]] | None) -> Generator[bool, None, int]:
         from stack_composer.telemetry.store.encrypted.rows import read_frames
         from stack_composer.telemetry.store.reader import unpack_frame
         from stack_composer.telemetry.store.zstd import compress_frame
@@ -130,11 +130,12 @@ class RowSealing:
                 yield False
         if held and merged is not None:
             merged.append((start, done - start, compress_frame(b"".join(held))))
-        if odd.total() or done != plain_bytes:
+        if odd.total():
             raise StoreError(
                 f"a bundle in {self._database.path} is damaged and stays as it is",
                 hint="run 'stack-composer telemetry doctor'",
             )
+        return done
 
     def _count(self, plain: bytes) -> Generator[bool, None, None]:
         decoded_bytes = 0
