@@ -125,6 +125,20 @@ def test_purge_all_destroys_the_key_too(place: Place) -> None:
     assert place.json("doctor")["ok"]
 
 
+@pytest.mark.parametrize("command", [["doctor", "--repair"], ["purge", "--all", "--yes"]])
+def test_what_a_killed_destruction_left_goes_with_its_key(place: Place, command: list[str]) -> None:
+    place.ok("store", "encrypt", "--yes")
+    place.ok("purge", "--older-than", "0s", "--yes")
+    digits = place.key_file.read_text().split()[-1]
+    (path,) = place.directory.glob("*.sqlcipher")
+    path.rename(f"{path}.new")
+    assert "being made or destroyed" in place.run("doctor").stdout
+    place.run(*command)
+    assert not list(place.directory.glob("*.sqlcipher*"))
+    assert digits not in place.key_file.read_text()
+    assert place.json("doctor")["ok"]
+
+
 def test_a_purge_by_age_leaves_the_key(place: Place) -> None:
     place.ok("store", "encrypt", "--yes")
     done = place.json("purge", "--older-than", "1s", "--yes")

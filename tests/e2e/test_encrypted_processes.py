@@ -191,7 +191,7 @@ def test_without_the_key_a_program_goes_on_and_counts_what_it_drops(
         """,
     )
     said, count = told.splitlines()
-    assert "30 records could not be written" in said
+    assert "records could not be written" in said
     assert "doctor" in said
     assert count == "30"
     assert not key_file.exists(), "no second key for a database that has one"

@@ -483,10 +483,10 @@ def _mended(record: Any) -> Any:
 
 def _purge(config: Config) -> None:
     """Delete bundles that are too old or take too much room."""
-    from stack_composer.telemetry.store import reader, retention
+    from stack_composer.telemetry.store import keys, reader, retention
 
     # A database without its key keeps the rest from nothing; what it is, 'doctor' says.
-    listing = reader.list_bundles(config.directory, locked=[])
+    listing = reader.list_bundles(config.directory, keys.configured(config), locked=[])
     bundles = retention.closed_bundles(listing.bundles)
     plan = retention.plan_purge(
         bundles,

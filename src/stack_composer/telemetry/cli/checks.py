@@ -253,6 +253,14 @@ def check_encryption(directory: str) -> list[Finding]:
     return list(checks_encryption.check(directory))
 
 
+def clear_half_made(directory: str) -> int:
+    """Mend what ``check_encryption`` found half-made; how many files are gone."""
+    from stack_composer.telemetry.store import keys
+    from stack_composer.telemetry.store.encrypted import erase
+
+    return erase.clear(directory, keys.configured()) if erase.half_made(directory) else 0
+
+
 def check_losses(directory: str) -> list[Finding]:
     """The pipeline lost nothing and failed nowhere in the last week."""
     summary = _of_the_last(LOSSES_SINCE_NS, directory)

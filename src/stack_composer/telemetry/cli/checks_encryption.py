@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stack_composer.telemetry.cli import output
-from stack_composer.telemetry.cli.checks import Finding
+from stack_composer.telemetry.cli.checks import REPAIR, Finding
 from stack_composer.telemetry.config import load_config
 from stack_composer.telemetry.errors import StoreError
 from stack_composer.telemetry.store import convert, keys, names, reader
-from stack_composer.telemetry.store.encrypted import database
+from stack_composer.telemetry.store.encrypted import database, erase
 from stack_composer.telemetry.store.retention import closed_bundles
 
 if TYPE_CHECKING:
@@ -29,6 +29,11 @@ def check(directory: str) -> Iterator[Finding]:
             database.library()
         except StoreError as error:
             yield Finding("encryption", f"nothing is written: {error}", error.hint)
+    half_made = erase.half_made(directory)
+    if half_made:
+        count = output.counted(len(half_made), "file")
+        what = f"{count} of a database that was being made or destroyed: {', '.join(half_made)}"
+        yield Finding("encryption", what, REPAIR, is_repairable=True)
     for name in found:
         yield from _check_database(directory, name, unlock)
     plain = [

@@ -151,7 +151,7 @@ def _repair(directory: str) -> dict[str, Any]:
     return {
         "modes": len(loose),
         "sealed": recovery.sealed,
-        "removed": recovery.removed,
+        "removed": recovery.removed + checks.clear_half_made(directory),
         "refused": len(recovery.refused),
     }
 

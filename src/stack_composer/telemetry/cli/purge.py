@@ -17,7 +17,7 @@ from stack_composer.telemetry import effects
 from stack_composer.telemetry.cli import output, places
 from stack_composer.telemetry.cli.parser import UsageError, add_folder
 from stack_composer.telemetry.query.duration import age_text, parse_duration_ns, utc_text
-from stack_composer.telemetry.store import convert, keys
+from stack_composer.telemetry.store import keys
 from stack_composer.telemetry.store.encrypted import erase
 from stack_composer.telemetry.store.reader import list_bundles
 from stack_composer.telemetry.store.retention import (
@@ -96,12 +96,14 @@ class Doomed:
         self._opened: list[Database] = []
         self._unread: list[Unread] = []
         self.destroyed = 0
-        if args.all and convert.databases(folder):
+        self._half_made: list[str] = []
+        if args.all:
+            self._half_made = erase.half_made(folder)
             self._keys = keys.configured(places.load(args, bad_rules=True))
             self._opened, self._unread = erase.plan_destruction(folder, self._keys)
 
     def __bool__(self) -> bool:
-        return bool(self._opened or self._unread)
+        return bool(self._opened or self._unread or self._half_made)
 
     @property
     def names(self) -> list[str]:
@@ -123,6 +125,8 @@ class Doomed:
         for one in self._unread:
             erase.destroy_unread(self._folder, one.name, self._keys)
             self.destroyed += 1
+        if self._half_made:
+            erase.clear(self._folder, self._keys)
 
 
 def _plan(

@@ -79,6 +79,8 @@ _INSTALL: Final = "pip install 'stack-composer-telemetry[encrypt]'"
 _PURGE: Final = "'stack-composer telemetry purge --all' deletes it"
 
 _open: weakref.WeakSet[Database] = weakref.WeakSet()
+_registry = threading.Lock()
+"""Held while ``_open`` changes, which an iteration would not survive."""
 _held: dict[int, list[Database]] = {}
 _leaked: list[Any] = []
 """What a fork found open, kept for ever: closing it in the child would harm the parent."""
@@ -127,7 +129,8 @@ class Database:
         self._durability = durability
         self._connection: Any = None
         self._identity: tuple[int, int] | None = None
-        _open.add(self)
+        with _registry:
+            _open.add(self)
 
     # -- using it --------------------------------------------------------------------
 
@@ -483,6 +486,20 @@ def _fill(apsw: Any, path: str, key: bytes) -> None:
         connection.close(True)  # noqa: FBT003 - force; apsw takes it by place
 
 
+def find_half_made(folder: Folder) -> list[str]:
+    """Name the files of databases that have no whole one, in an order to delete them."""
+    present = frozenset(folder.names())
+    found = []
+    for name in sorted(present):
+        parsed = names.parse_name(name) if ".sqlcipher" in name else None
+        if parsed is None or parsed.kind == names.DATABASE:
+            continue
+        whole = names.database_name(parsed.stem, parsed.signal)
+        if parsed.kind == names.TEMPORARY or whole not in present:
+            found.append(name)
+    return found
+
+
 def clear_half_made(folder: Folder, keys: Keys) -> None:
     """Delete what somebody killed left: half-made, or half-destroyed, with its key.
 
@@ -491,16 +508,11 @@ def clear_half_made(folder: Folder, keys: Keys) -> None:
     Raises:
         StoreLockedError: A key cannot be destroyed; the file it opens is gone.
     """
-    present = frozenset(folder.names())
     failure: StoreLockedError | None = None
-    for name in sorted(present):
-        parsed = names.parse_name(name) if ".sqlcipher" in name else None
-        if parsed is None or parsed.kind == names.DATABASE:
-            continue
-        whole = names.database_name(parsed.stem, parsed.signal)
-        if parsed.kind == names.DATABASE_PART and whole in present:
-            continue
-        if name == names.new_database_name(whole):
+    for name in find_half_made(folder):
+        parsed = names.parse_name(name)
+        assert parsed is not None
+        if name == names.new_database_name(names.database_name(parsed.stem, parsed.signal)):
             try:
                 keys.destroy(parsed.stem, parsed.signal)
             except StoreLockedError as error:
@@ -536,7 +548,9 @@ def close_before_fork() -> None:
     SQLite's state in a child would claim locks that the child does not have.
     """
     held = _held.setdefault(threading.get_ident(), [])
-    for database in list(_open):
+    with _registry:
+        databases = list(_open)
+    for database in databases:
         if database.lock.acquire(timeout=FORK_WAIT_S):
             held.append(database)
             database.close()
@@ -550,6 +564,8 @@ def after_fork_in_parent() -> None:
 
 def after_fork_in_child() -> None:
     """Begin anew; what was not closed in time is never touched, and forbids all use."""
+    global _registry
+    _registry = threading.Lock()
     _held.clear()
     for database in list(_open):
         database.lock = threading.RLock()

@@ -17,8 +17,10 @@ from stack_composer.telemetry.errors import StoreError
 from stack_composer.telemetry.store.encrypted.database import (
     Database,
     GoneError,
+    clear_half_made,
     destroy,
     find_databases,
+    find_half_made,
     run,
     store_lock,
     value,
@@ -200,3 +202,32 @@ def plan_destruction(directory: str, keys: Keys) -> tuple[list[Database], list[U
         except StoreError as error:
             unread.append(Unread(database.name, error))
     return opened, unread
+
+
+def half_made(directory: str) -> list[str]:
+    """Name what somebody killed left of a database that was being made or destroyed."""
+    if not os.path.isdir(directory):
+        return []
+    folder = open_folder(directory, create=False)
+    try:
+        return find_half_made(folder)
+    finally:
+        folder.close()
+
+
+def clear(directory: str, keys: Keys) -> int:
+    """Delete that, with the keys; returns how many files there were.
+
+    Raises:
+        StoreError: A key or a file cannot be deleted.
+    """
+    folder = open_folder(directory, create=False)
+    try:
+        with store_lock(folder):
+            found = find_half_made(folder)
+            clear_half_made(folder, keys)
+            return len(found)
+    except OSError as error:
+        raise store_error("clear away what is left in", folder.path, error) from error
+    finally:
+        folder.close()
