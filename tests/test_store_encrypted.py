@@ -34,8 +34,14 @@ from stack_composer.telemetry.store import names, reader, retention
 from stack_composer.telemetry.store.encrypted import database as databases
 from stack_composer.telemetry.store.encrypted import erase, rows
 from stack_composer.telemetry.store.encrypted import writer as writers
-from stack_composer.telemetry.store.encrypted.database import Database, run, value
+from stack_composer.telemetry.store.encrypted.database import (
+    Database,
+    make_database,
+    run,
+    value,
+)
 from stack_composer.telemetry.store.encrypted.seal import RowSealing
+from stack_composer.telemetry.store.folder import open_folder
 from stack_composer.telemetry.store.keys import Keys
 from stack_composer.telemetry.store.sketch import Sketch
 from store_lines import append, names_in, sketch_of, spans_line
@@ -175,6 +181,17 @@ def test_a_removed_folder_is_made_anew(directory: Path, keys: Keys) -> None:
     append(writer, LINES[2])  # type: ignore[arg-type]
     writer.close()
     assert lines_in(directory, keys) == [LINES[2]]
+
+
+def test_a_folder_removed_while_nothing_is_open_is_made_anew(directory: Path, keys: Keys) -> None:
+    writer = writer_of(directory, keys)
+    append(writer, LINES[0])  # type: ignore[arg-type]
+    databases.close_before_fork()
+    databases.after_fork_in_parent()
+    shutil.rmtree(directory)
+    append(writer, LINES[1])  # type: ignore[arg-type]
+    writer.close()
+    assert lines_in(directory, keys) == [LINES[1]]
 
 
 def test_a_writer_of_a_removed_database_does_no_harm_to_the_next(
@@ -418,6 +435,21 @@ def test_a_wrong_key_reads_and_writes_nothing_and_says_so(directory: Path, keys:
     writer._retry_ns = 0
     append(writer, LINES[3])  # type: ignore[arg-type]
     assert lines_in(directory, keys) == LINES[:4]
+
+
+def test_a_retired_database_without_its_key_does_not_stop_the_new_one(
+    directory: Path, keys: Keys
+) -> None:
+    """As after a rekey that was stopped, for a program that knows the new key alone."""
+    write(directory, keys, LINES[:2])
+    folder = open_folder(str(directory), create=True)
+    old, new = database_of(directory, keys), make_database(folder, keys)
+    folder.close()
+    erase.retire(old)
+    assert keys.destroy(old.stem, "keyfile")
+    write(directory, Keys(keys.key_file), LINES[2:4])
+    with Database(str(directory), new, keys).use() as connection:
+        assert value(connection, "SELECT sum(lines) FROM bundle") == 2
 
 
 def test_a_keychain_is_not_asked_with_every_line(

@@ -164,6 +164,29 @@ def test_a_keychain_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, mod
         assert "key_file" in hint_of(error)
 
 
+def test_of_several_keychains_a_safe_one_is_taken_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    keyring = pytest.importorskip("keyring", reason="keyring is not installed: extra 'encrypt'")
+    kept: dict[str, str] = {}
+
+    def make(module: str) -> Any:
+        def set_password(_self: Any, _service: str, stem: str, digits: str) -> None:
+            assert module == "keyring.backends.kwallet"
+            kept[stem] = digits
+
+        def get_password(_self: Any, _service: str, stem: str) -> str | None:
+            return kept.get(stem)
+
+        body = {"set_password": set_password, "get_password": get_password, "__module__": module}
+        return type("K", (), body)()
+
+    chain = type("C", (), {"__module__": "keyring.backends.chainer"})()
+    chain.backends = [make("keyrings.alt.file"), make("keyring.backends.kwallet")]
+    monkeypatch.setattr(keyring, "get_keyring", lambda: chain)
+    key = Keys().make(STEM, "keychain")
+    assert kept == {STEM: key.hex()}
+    assert Keys().find(STEM, "keychain") == [key]
+
+
 def test_without_the_package_the_error_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

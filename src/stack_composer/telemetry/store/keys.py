@@ -352,19 +352,18 @@ def _keychain() -> Any:
         keychain = keyring.get_keyring()
     except Exception as error:
         raise _no_keychain(error) from error
-    some = [keychain, *getattr(keychain, "backends", ())][-1 if _is_chain(keychain) else 0]
-    if type(some).__module__.startswith(_UNSAFE_KEYCHAINS):
+    # A chain of several would pass a key on to the next one, safe or not.
+    is_chain = type(keychain).__module__ == "keyring.backends.chainer"
+    some: list[Any] = list(getattr(keychain, "backends", ())) if is_chain else [keychain]
+    safe = [one for one in some if not type(one).__module__.startswith(_UNSAFE_KEYCHAINS)]
+    if not safe:
         raise StoreLockedError(
             "this computer has no keychain that this program can use",
             hint=f'set key_file = "..." under [store], or {PASSPHRASE} in the environment',
         )
-    if not custody.may_prompt and type(some).__module__ == "keyring.backends.SecretService":
+    if not custody.may_prompt and type(safe[0]).__module__ == "keyring.backends.SecretService":
         _refuse_locked()
-    return keychain
-
-
-def _is_chain(keychain: Any) -> bool:
-    return type(keychain).__module__ == "keyring.backends.chainer" and bool(keychain.backends)
+    return safe[0]
 
 
 def _refuse_locked() -> None:

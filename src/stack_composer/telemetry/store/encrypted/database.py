@@ -222,6 +222,8 @@ class Database:
         raise wrong_key(self.path, self.source)
 
     def _check_file(self) -> tuple[int, int]:
+        if not os.path.lexists(self.directory):
+            raise GoneError(f"{self.path} was removed", hint="try again")
         folder = open_folder(self.directory, create=False)
         try:
             found = folder.stat(self.name)
@@ -426,6 +428,7 @@ def open_for_writing(directory: str, keys: Keys, *, durability: str = "buffered"
 
 
 def _first_in_use(folder: Folder, keys: Keys, durability: str) -> Database | None:
+    locked: StoreLockedError | None = None
     for parsed in find_databases(folder):
         database = Database(folder.path, parsed, keys, durability=durability)
         try:
@@ -434,7 +437,12 @@ def _first_in_use(folder: Folder, keys: Keys, durability: str) -> Database | Non
                     return database
         except GoneError:
             continue
+        except StoreLockedError as error:
+            # Perhaps a retired one, with the key that was before.
+            locked = error
         database.close()
+    if locked is not None:
+        raise locked
     return None
 
 
