@@ -280,7 +280,7 @@ def _into_database(folder: Folder, bundle: BundleInfo, target: Database) -> bool
             return False
         frames, sidecar = _pack(fd, bundle)
         if frames:
-            _insert(target, bundle, frames, encode_sidecar(sidecar))
+            insert_bundle(target, bundle, frames, encode_sidecar(sidecar))
         _remove_files(folder, bundle)
     finally:
         os.close(fd)
@@ -319,7 +319,7 @@ def _sealed_into_database(folder: Folder, bundle: BundleInfo, target: Database) 
     sidecar = b""
     with contextlib.suppress(FileNotFoundError):
         sidecar = _read_file(folder, names.sketch_name(bundle.stem, bundle.signal))
-    _insert(target, bundle, frames, sidecar)
+    insert_bundle(target, bundle, frames, sidecar)
     _remove_files(folder, bundle)
     return True
 
@@ -368,8 +368,20 @@ def split_frames(data: bytes, path: str) -> list[_Frame]:
     return frames
 
 
-def _insert(target: Database, bundle: BundleInfo, frames: list[_Frame], sidecar: bytes) -> None:
-    """Put a whole bundle into a database, unless it is there from the run before."""
+def insert_bundle(
+    target: Database, bundle: BundleInfo, frames: list[_Frame], sidecar: bytes
+) -> None:
+    """Put a whole sealed bundle into a database, durably, unless it is there already.
+
+    Args:
+        target: Where to; with ``durability="sync"``.
+        bundle: Its stem, signal, time of creation and pid.
+        frames: As ``split_frames`` gives them; at least one.
+        sidecar: The bytes of its sidecar, or b"".
+
+    Raises:
+        StoreError: Nothing of it was written.
+    """
     from stack_composer.telemetry.store.sidecar import decode_sidecar
 
     size = sum(len(data) for _, _, data in frames)
@@ -526,6 +538,6 @@ def _to_database(bundle: BundleInfo, target: Database) -> bool:
     if not _finished(bundle):
         return True
     frames, sidecar = _taken(bundle)
-    _insert(target, bundle, frames, sidecar)
+    insert_bundle(target, bundle, frames, sidecar)
     erase.delete_bundle(bundle)
     return True
