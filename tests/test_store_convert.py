@@ -222,6 +222,19 @@ def test_writers_go_on_through_a_rekey_and_a_decryption(directory: Path, keys: K
     assert sorted(lines_in(directory, Keys(keys.key_file))) == sorted(LINES[:3])
 
 
+@pytest.mark.parametrize("kind", ["decrypt", "rekey"])
+def test_what_is_begun_meanwhile_goes_elsewhere(directory: Path, keys: Keys, kind: str) -> None:
+    write(directory, keys, LINES[:20], bundle_bytes_max=2_000)
+    old = database_of(directory, keys).stem
+    steps = Conversion(getattr(convert, f"plan_{kind}")(str(directory), keys), keys).run()
+    next(steps)
+    write(directory, Keys(keys.key_file), LINES[20:])
+    for _ in steps:
+        pass
+    assert not list(directory.glob(f"{old}*"))
+    assert sorted(lines_in(directory, Keys(keys.key_file))) == sorted(LINES)
+
+
 def test_a_reader_that_listed_before_a_conversion_reads_all_the_same(
     directory: Path, keys: Keys
 ) -> None:

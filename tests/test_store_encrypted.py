@@ -130,6 +130,23 @@ def test_reading_goes_on_through_the_merging_of_what_is_read(directory: Path, ke
     assert end == sum(map(len, LINES))
 
 
+def test_a_bundle_that_is_appended_to_while_it_is_sealed_stays_open(
+    directory: Path, keys: Keys
+) -> None:
+    writer = writer_of(directory, keys)
+    for line in LINES[:5]:
+        append(writer, line)  # type: ignore[arg-type]
+    (bundle,) = reader.list_bundles(str(directory), keys).bundles
+    sealing = RowSealing(database_of(directory, keys), bundle, None)
+    assert not sealing.step()
+    append(writer, LINES[5])  # type: ignore[arg-type]
+    while not sealing.step():
+        pass
+    (bundle,) = reader.list_bundles(str(directory), keys).bundles
+    assert not bundle.sealed
+    assert lines_in(directory, keys) == LINES[:6]
+
+
 def test_a_later_process_seals_what_earlier_ones_left(
     directory: Path, keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -338,6 +355,8 @@ def test_a_purge_leaves_no_page_of_what_it_deletes(directory: Path, keys: Keys) 
     assert lines_in(directory, keys) == []
     assert Path(database.path + "-wal").stat().st_size == 0
     assert Path(database.path).stat().st_size < before / 2
+    with database.use() as connection:
+        assert value(connection, "PRAGMA freelist_count") == 0
     plain = decrypted(database)
     assert b"CREATE TABLE bundle" in plain
     for bundle in bundles:

@@ -112,7 +112,7 @@ def test_kill_9_of_conversions_loses_nothing_and_doubles_nothing(tmp_path: Path)
         kind = kinds[round_ % len(kinds)]
         converter = start(kind, directory, keys.key_file)
         assert converter.stdout is not None
-        for _ in range(dice.randrange(BUNDLES // 2)):
+        for _ in range(dice.choice([dice.randrange(BUNDLES), BUNDLES + 1])):
             if not converter.stdout.readline():
                 break
         time.sleep(dice.uniform(0, 0.02))
@@ -121,7 +121,7 @@ def test_kill_9_of_conversions_loses_nothing_and_doubles_nothing(tmp_path: Path)
         converter.stdout.close()
         found = lines_in(directory, Keys(keys.key_file))
         assert sorted(found) == sorted(lines), f"after a killed {kind}"
-    assert cut_short > KILLS // 2
+    assert cut_short > KILLS // 3
     for kind in ("rekey", "encrypt", "rekey", "decrypt"):
         finish(kind, directory, Keys(keys.key_file))
         assert sorted(lines_in(directory, Keys(keys.key_file))) == sorted(lines)
