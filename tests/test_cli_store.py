@@ -244,6 +244,15 @@ def test_without_a_keychain_encrypt_says_what_else_there_is(place: Place) -> Non
     assert not list(place.directory.glob("*.sqlcipher*"))
 
 
+def test_turned_on_by_hand_without_a_keychain_status_and_doctor_say_why(place: Place) -> None:
+    place.config.write_text('[store]\nencryption = "sqlcipher"\n')
+    place.environ["PYTHON_KEYRING_BACKEND"] = "keyring.backends.fail.Keyring"
+    (reason,) = place.json("status")["locked"]
+    assert "no keychain" in reason
+    assert "key_file" in reason
+    assert "nothing is written: this computer has no keychain" in place.run("doctor").stdout
+
+
 def test_another_folder_is_converted_without_touching_the_configuration(
     place: Place, tmp_path: Path
 ) -> None:

@@ -13,7 +13,9 @@ from stack_composer.telemetry.store.encrypted import database, erase
 from stack_composer.telemetry.store.retention import closed_bundles
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+
+    from stack_composer.telemetry.config import Config
 
 ENCRYPT = "stack-composer telemetry store encrypt"
 
@@ -24,11 +26,9 @@ def check(directory: str) -> Iterator[Finding]:
     unlock = keys.configured(config)
     found = convert.databases(directory)
     is_wanted = config.encryption != "none"
-    if is_wanted and not found:
-        try:
-            database.library()
-        except StoreError as error:
-            yield Finding("encryption", f"nothing is written: {error}", error.hint)
+    hindrance = what_hinders(config, found)
+    if hindrance is not None:
+        yield Finding("encryption", f"nothing is written: {hindrance}", hindrance.hint)
     half_made = erase.half_made(directory)
     if half_made:
         count = output.counted(len(half_made), "file")
@@ -46,6 +46,18 @@ def check(directory: str) -> Iterator[Finding]:
         what = f"{output.counted(closed, 'bundle')} not encrypted, although it is configured"
         if closed:
             yield Finding("encryption", what, ENCRYPT)
+
+
+def what_hinders(config: Config, found: Sequence[str]) -> StoreError | None:
+    """Say why no first database could be made, where one is to be; None if nothing does."""
+    if config.encryption == "none" or found:
+        return None
+    try:
+        database.library()
+        keys.configured(config).check()
+    except StoreError as error:
+        return error
+    return None
 
 
 def _check_database(directory: str, name: str, unlock: keys.Keys) -> Iterator[Finding]:

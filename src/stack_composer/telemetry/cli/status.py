@@ -32,7 +32,7 @@ JSON_KEYS = {
     "retention_days": "after how many days bundles are deleted",
     "kept_bytes_max": "beyond how many bytes the oldest are deleted",
     "encryption": 'how bundles lie on the disk: "none" or "sqlcipher"',
-    "locked": "what hinders the reading of encrypted databases",
+    "locked": "what hinders the reading and writing of encrypted databases",
     "profile": "the redaction profile",
     "rules": "how many redaction rules are your own",
     "bundles": "how many there are",
@@ -54,6 +54,12 @@ def run(args: argparse.Namespace) -> int:
     config = _config(args)
     locked: list[StoreError] = []
     listing = list_bundles(config.directory, locked=locked)
+    if config.encryption != "none":
+        from stack_composer.telemetry.cli.checks_encryption import what_hinders
+        from stack_composer.telemetry.store.convert import databases
+
+        hindrance = what_hinders(config, databases(config.directory))
+        locked += [] if hindrance is None else [hindrance]
     found = _look(config, listing.bundles, len(listing.foreign), locked)
     if args.json:
         output.print_json(found)

@@ -83,6 +83,18 @@ class Keys:
             return "keyfile"
         return "passphrase" if _passphrases() else "keychain"
 
+    def check(self) -> None:
+        """See whether the key of a new database could be kept; nothing is made.
+
+        Raises:
+            StoreLockedError: It could not; the hint says what to do.
+        """
+        source = self.source()
+        if source == "keychain":
+            _keychain()
+        elif source == "keyfile" and os.path.lexists(self.key_file):
+            os.close(self._open_file(os.O_RDONLY))
+
     def find(self, stem: str, source: str) -> list[bytes]:
         """Find the key of a database; of a passphrase there may be an old one and a new one.
 
