@@ -42,7 +42,10 @@ compression = "gzip"
 SECTIONS = {
     "telemetry": "What is recorded, and where to.",
     "upload": "For a later version: this one has no uploader.",
-    "store": "How bundles are written and kept.",
+    "store": "How bundles are written and kept. Where the key of an encrypted store comes from is "
+    "told in `privacy`, at rest; its passphrase stands in no file, but in the environment as "
+    "`STACK_COMPOSER_TELEMETRY_PASSPHRASE`, and while it is being changed as "
+    "`STACK_COMPOSER_TELEMETRY_NEW_PASSPHRASE` too.",
     "redaction": "What the guard does before anything is written; `privacy` tells the whole.",
     "sampling": "Which traces are recorded.",
     "limits": "OpenTelemetry's limits. What goes beyond one is dropped and counted.",

@@ -71,6 +71,8 @@ class Config:
     stop_free_bytes: int
     flush_s: float
     buffered_records_max: int
+    encryption: str
+    key_file: str | None
     profile: str
     identifiers: str
     record_content: tuple[str, ...]

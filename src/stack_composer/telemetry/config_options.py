@@ -284,6 +284,26 @@ OPTIONS: Final = (
         variable="OTEL_BSP_MAX_QUEUE_SIZE",
     ),
     Option(
+        "encryption",
+        "store.encryption",
+        "text",
+        default="none",
+        doc="How bundles lie on the disk: `none` (plain files, for their owner alone) or "
+        "`sqlcipher` (an encrypted database; needs the extra `encrypt`). "
+        "`stack-composer telemetry store encrypt` turns it on and converts what is there.",
+        choices=("none", "sqlcipher"),
+    ),
+    Option(
+        "key_file",
+        "store.key_file",
+        "path",
+        default=None,
+        doc="Keep the keys of new encrypted databases in this file, mode 0600, instead of "
+        "the keychain; it is made if it is not there.",
+        variable="STACK_COMPOSER_TELEMETRY_KEY_FILE",
+        default_text="none: the keychain, or the passphrase",
+    ),
+    Option(
         "profile",
         "redaction.profile",
         "text",

@@ -40,6 +40,10 @@ class FolderRefusedError(StoreError):
     """The folder is a symlink, another user's, or not a folder: nothing is written."""
 
 
+class StoreLockedError(StoreError):
+    """The key of an encrypted store cannot be had, or is not the right one."""
+
+
 class LineRefusedError(StoreError):
     """A line is not OTLP JSON; the message says why by position, never by content."""
 

@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, Final, Self
 
+    from stack_composer.telemetry.errors import StoreError
     from stack_composer.telemetry.store.folder import Folder
+    from stack_composer.telemetry.store.keys import Keys
 
 _TRIES: Final = 100
 _TRY_S: Final = 0.01
@@ -47,14 +49,16 @@ class Mark:
         self._fd = fd
         self._id = file_id(fd)
 
-    def pay(self) -> None:
+    def pay(self, unlock: Keys | None = None) -> None:
         """Purge, then take the mark away, unless another generation holds it too.
+
+        ``unlock`` is as ``purge_closed`` has it.
 
         Raises:
             StoreError: Something could not be deleted. The mark stays, for the next.
         """
         try:
-            purge_closed(self._directory)
+            purge_closed(self._directory, unlock)
             if lock.try_lock(self._fd) != lock.HELD:
                 _remove(self._directory)
         finally:
@@ -98,8 +102,10 @@ def is_owed(directory: str) -> bool:
     return os.path.lexists(os.path.join(directory, names.GDPR_PENDING))
 
 
-def pay_if_left(directory: str) -> bool:
+def pay_if_left(directory: str, unlock: Keys | None = None) -> bool:
     """Purge if a generation owed it and died; whether that was so.
+
+    ``unlock`` is as ``purge_closed`` has it.
 
     Raises:
         StoreError: Something could not be deleted. The mark stays, for the next.
@@ -118,7 +124,7 @@ def pay_if_left(directory: str) -> bool:
     if lock.try_lock(fd) == lock.HELD:
         os.close(fd)
         return False
-    Mark(directory, fd).pay()
+    Mark(directory, fd).pay(unlock)
     return True
 
 
@@ -133,19 +139,33 @@ def _remove(directory: str) -> None:
         folder.close()
 
 
-def purge_closed(directory: str) -> None:
+def purge_closed(directory: str, unlock: Keys | None = None) -> None:
     """Delete every bundle that nobody writes, the quarantine, and what is half-made.
 
+    From a database everything goes: no lock tells there whether a writer lives, and the
+    next line of one that does begins another bundle.
+
+    Args:
+        directory: The telemetry folder.
+        unlock: Where the keys of databases are; by default where the configuration says.
+
     Raises:
-        StoreError: Something could not be deleted; what came before it is gone.
+        StoreError: Something could not be deleted, or a database could not be opened;
+            all else is gone, or what came before it.
     """
     from stack_composer.telemetry.store import quarantine, reader, retention
     from stack_composer.telemetry.store.recover import remove_leftovers
 
-    closed = retention.closed_bundles(reader.list_bundles(directory).bundles)
-    retention.apply_purge(retention.plan_purge(closed, now_ns=0, keep_days=0, kept_bytes_max=0))
+    locked: list[StoreError] = []
+    bundles = reader.list_bundles(directory, unlock, locked=locked).bundles
+    files = [bundle for bundle in bundles if bundle.database is None]
+    rows = [bundle for bundle in bundles if bundle.database is not None]
+    doomed = [*retention.closed_bundles(files), *rows]
+    retention.apply_purge(retention.plan_purge(doomed, now_ns=0, keep_days=0, kept_bytes_max=0))
     quarantine.remove_quarantined(quarantine.list_quarantine(directory))
     remove_leftovers(directory)
+    if locked:
+        raise locked[0]
 
 
 class ErasingGeneration(OffSpan):
@@ -155,12 +175,15 @@ class ErasingGeneration(OffSpan):
     promises holds. It never raises: what it could not delete is owed on.
     """
 
-    __slots__ = ("_directory", "_mark")
+    __slots__ = ("_directory", "_mark", "_unlock")
 
-    def __init__(self, directory: str, attributes: dict[str, Any] | None) -> None:
+    def __init__(
+        self, directory: str, attributes: dict[str, Any] | None, unlock: Keys | None = None
+    ) -> None:
         self.name = NAME
         self.attributes = attributes
         self._directory = directory
+        self._unlock = unlock
         self._mark: Mark | None = None
 
     def again(self) -> Span:  # type: ignore[override]  # perhaps it is recorded by now
@@ -179,11 +202,13 @@ class ErasingGeneration(OffSpan):
         mark, self._mark = self._mark, None
         if mark is not None:
             try:
-                mark.pay()
+                mark.pay(self._unlock)
             except TelemetryError:
                 recorder.fault("gdpr")
 
 
-def erasing_in(directory: str) -> Callable[[dict[str, Any] | None], Span]:
+def erasing_in(
+    directory: str, unlock: Keys | None = None
+) -> Callable[[dict[str, Any] | None], Span]:
     """Give what makes generations that purge ``directory``."""
-    return lambda attributes: ErasingGeneration(directory, attributes)
+    return lambda attributes: ErasingGeneration(directory, attributes, unlock)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from stack_composer.telemetry.store.sketch import Sketch
 
     class Exporter(Protocol):
-        """Where guarded lines go; ``BundleWriter`` is one, the terminal another.
+        """Where guarded lines go: ``BundleWriter``, ``DatabaseWriter``, the terminal.
 
         Attributes:
             fills_disk: Whether it needs room in the telemetry folder.
@@ -188,6 +188,17 @@ def _exporter(name: str, config: Config) -> Exporter:
         from stack_composer.telemetry.export.stdout import StdoutExporter
 
         return StdoutExporter()
+    if config.encryption != "none":
+        from stack_composer.telemetry.store import keys
+        from stack_composer.telemetry.store.encrypted.writer import DatabaseWriter
+
+        return DatabaseWriter(
+            config.directory,
+            keys=keys.configured(config),
+            bundle_bytes_max=config.bundle_bytes_max,
+            bundle_age_s_max=config.bundle_age_s_max,
+            durability=config.durability,
+        )
     from stack_composer.telemetry.store.writer import BundleWriter
 
     return BundleWriter(

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from stack_composer.telemetry.config import Config
     from stack_composer.telemetry.outputs import Exporter, Outputs
+    from stack_composer.telemetry.store.keys import Keys
     from stack_composer.telemetry.store.sketch import Sketch
 
 CHUNK_RECORDS = 512
@@ -114,7 +115,13 @@ class Pipeline:
             return None
         from stack_composer.telemetry.gdpr import erasing_in
 
-        return erasing_in(self.config.directory)
+        return erasing_in(self.config.directory, self._unlock())
+
+    def _unlock(self) -> Keys:
+        """Give the keys of this configuration, which options of ``configure`` may name."""
+        from stack_composer.telemetry.store import keys
+
+        return keys.configured(self.config)
 
     def reload(self) -> None:
         """Follow the configuration file; a broken one keeps the last good one.
@@ -209,7 +216,7 @@ class Pipeline:
             from stack_composer.telemetry.gdpr import pay_if_left
 
             try:
-                pay_if_left(directory)
+                pay_if_left(directory, self._unlock())
             except Exception as error:
                 self._failed(error, "gdpr")
 
@@ -336,6 +343,7 @@ class Pipeline:
                 keep_days=self.config.local_retention_days,
                 kept_bytes_max=self.config.kept_bytes_max,
                 at_most=at_most,
+                unlock=self._unlock(),
             )
 
     # -- one turn --------------------------------------------------------------------

@@ -183,6 +183,9 @@ def _hear(*, heard: bool) -> None:
         instruments.hear(heard=heard)
 
 
+_DATABASE = "stack_composer.telemetry.store.encrypted.database"
+"""Whose connections must not live on in a child; looked up, since few programs load it."""
+
 _held: dict[int, Turnstile] = {}
 """By thread, since several may fork at once."""
 
@@ -197,9 +200,16 @@ def _before_fork() -> None:
     pipeline = running
     if pipeline is not None and pipeline.turnstile.enter(FORK_WAIT_S):
         _held[threading.get_ident()] = pipeline.turnstile
+    # Behind the turnstile, since the writer waits for a database with its turn in hand.
+    database = sys.modules.get(_DATABASE)
+    if database is not None:
+        database.close_before_fork()
 
 
 def _after_fork_in_parent() -> None:
+    database = sys.modules.get(_DATABASE)
+    if database is not None:
+        database.after_fork_in_parent()
     held = _held.pop(threading.get_ident(), None)
     if held is not None:
         held.leave()
@@ -208,6 +218,9 @@ def _after_fork_in_parent() -> None:
 def _after_fork_in_child() -> None:
     global running, lock, starting
     _held.clear()
+    database = sys.modules.get(_DATABASE)
+    if database is not None:
+        database.after_fork_in_child()
     lock = threading.RLock()
     starting = False
     ids.renew_lock_after_fork()

@@ -39,6 +39,7 @@ class Relief:
     def __init__(self, config: Config) -> None:
         self.level = pressure.NORMAL
         self.writes = True
+        self._config = config
         self._directory = config.directory
         self._bundle_bytes_max = config.bundle_bytes_max
         self._limits = pressure.Limits(
@@ -129,10 +130,11 @@ class Relief:
             self._is_told = write_note(self._directory, state)
 
     def _free(self, wanted: int) -> None:
-        from stack_composer.telemetry.store import reader, retention
+        from stack_composer.telemetry.store import keys, reader, retention
 
         try:
-            bundles = reader.list_bundles(self._directory).bundles
+            unlock = keys.configured(self._config)
+            bundles = reader.list_bundles(self._directory, unlock, locked=[]).bundles
             chosen = pressure.plan_relief(bundles, wanted)
             if chosen:
                 result = retention.apply_purge(retention.PurgePlan(tuple(chosen), ()))

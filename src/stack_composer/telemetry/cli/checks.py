@@ -66,6 +66,11 @@ class Finding:
         return {name: getattr(self, name) for name in ("check", "what", "mend", "is_repairable")}
 
 
+def _listing(directory: str) -> reader.Listing:
+    """List the folder; a database that cannot be opened is ``check_encryption``'s."""
+    return reader.list_bundles(directory, locked=[])
+
+
 def check_configuration() -> list[Finding]:
     """The file can be read, and nothing of the environment is ignored."""
     from stack_composer.telemetry.config import load_config
@@ -85,7 +90,7 @@ def check_folder(directory: str) -> list[Finding]:
     if not os.path.lexists(directory):
         return []
     try:
-        reader.list_bundles(directory)
+        _listing(directory)
     except TelemetryError as error:
         return [Finding("folder", str(error), error.hint or f"look at {directory}")]
     found = repair.loose_mode(directory, 0o700)
@@ -106,7 +111,7 @@ def check_modes(directory: str) -> list[Finding]:
 
 def check_foreign(directory: str) -> list[Finding]:
     """Nothing else lies in the folder."""
-    listing = reader.list_bundles(directory)
+    listing = _listing(directory)
     if not listing.foreign:
         return []
     what = (
@@ -137,6 +142,9 @@ def _check_bundle(condition: Condition) -> Iterator[Finding]:
     name = condition.name
     if condition.is_written:
         return
+    if condition.bundle.database is not None:
+        yield from _check_row(condition)
+        return
     if condition.unreadable:
         yield _mendable(condition.unreadable)
     for kind in condition.damage:
@@ -152,6 +160,26 @@ def _check_bundle(condition: Condition) -> Iterator[Finding]:
     if condition.sidecar in (repair.MISSING, repair.WRONG) and not condition.damage:
         which = "no sidecar" if condition.sidecar == repair.MISSING else "a wrong sidecar"
         yield _mendable(f"{name}: {which}; stats decodes the bundle, which is slower")
+
+
+def _check_row(condition: Condition) -> Iterator[Finding]:
+    """What is wrong with a bundle in a database: nothing there is mended."""
+    if condition.unreadable:
+        yield Finding("bundles", condition.unreadable, "look at the database")
+    wrong = [reader.ODDITIES[kind] for kind in condition.damage]
+    if condition.has_bad_index:
+        wrong.append(reader.ODDITIES["damaged_index"])
+    if condition.refused:
+        wrong.append(f"{output.counted(condition.refused, 'line')} that are no OTLP")
+    if condition.sidecar in (repair.MISSING, repair.WRONG) and not condition.damage:
+        which = "no sidecar" if condition.sidecar == repair.MISSING else "a wrong sidecar"
+        wrong.append(f"{which}; stats decodes the bundle, which is slower")
+    for what in wrong:
+        yield Finding(
+            "bundles",
+            f"{condition.name}: {what}",
+            "none: the rest is read, and goes when the bundle is purged",
+        )
 
 
 def _mendable(what: str) -> Finding:
@@ -180,7 +208,7 @@ def check_pressure(directory: str) -> list[Finding]:
 def _of_the_last(length_ns: int, directory: str) -> Summary:
     """What the pipelines said of themselves since so long ago."""
     bundles: Sequence[BundleInfo] = [
-        bundle for bundle in reader.list_bundles(directory).bundles if bundle.signal == "metrics"
+        bundle for bundle in _listing(directory).bundles if bundle.signal == "metrics"
     ]
     now_ns = effects.wall_ns()
     since_ns = max(now_ns - length_ns, 0)
@@ -208,6 +236,13 @@ def check_guard(directory: str) -> list[Finding]:
         for rule, hits in summary.hits.items()
         if hits > HITS_SHARE_MAX * summary.judged
     ]
+
+
+def check_encryption(directory: str) -> list[Finding]:
+    """What is to be encrypted is, and can be read."""
+    from stack_composer.telemetry.cli import checks_encryption
+
+    return list(checks_encryption.check(directory))
 
 
 def check_losses(directory: str) -> list[Finding]:

@@ -102,6 +102,19 @@ ROOT = Group(
                         "erase": Command("data_erase", "delete all that is kept, after showing it"),
                     },
                 ),
+                "store": Group(
+                    "look at the store's encryption, and change it",
+                    {
+                        "status": Command(
+                            "store_status", "which databases there are, and whether they open"
+                        ),
+                        "encrypt": Command(
+                            "store_encrypt", "move what is recorded into an encrypted database"
+                        ),
+                        "decrypt": Command("store_decrypt", "move it back into plain files"),
+                        "rekey": Command("store_rekey", "give it a new key"),
+                    },
+                ),
                 "doctor": Command("doctor", "look for damage and misconfiguration, and mend it"),
             },
         ),

@@ -1,8 +1,10 @@
 """Delete all that is kept of you, after showing it.
 
-Bundles and what belongs to them, half-made files and the ledger of imports; with --keys
-also the salts of hashed ids, after which nobody can tell whose an id was, in copies of
-the files either. Files that are not ours stay, and are named; so does the configuration.
+Bundles and what belongs to them, encrypted databases, half-made files, what was put
+aside, and the ledger of imports; with --keys also the keys of those databases, after
+which no copy of them can be read, and the salts of hashed ids, after which nobody can tell
+whose an id was, in copies of the files either. Files that are not ours stay, and are
+named; so does the configuration.
 A program that records goes on, with a new file: 'telemetry disable' comes first.
 
 Deleted files may live on in backups, and on the disk until they are overwritten.
@@ -17,7 +19,7 @@ from stack_composer.telemetry.cli import output, places
 from stack_composer.telemetry.cli.config_path import config_place
 from stack_composer.telemetry.cli.parser import UsageError, add_folder
 from stack_composer.telemetry.guard.hashing import erase_salts, salt_paths
-from stack_composer.telemetry.store.erase import WHAT, apply_erase, plan_erase
+from stack_composer.telemetry.store.erase import WHAT, apply_erase, keys_of, plan_erase
 
 if TYPE_CHECKING:
     import argparse
@@ -29,8 +31,9 @@ JSON_KEYS = {
     "dry_run": "whether nothing was touched on purpose",
     "files": "what is ours there: files and bytes by kind",
     "keys": "the salts that go too; empty without --keys",
+    "database_keys": "stems of the encrypted databases whose keys go too; empty without --keys",
     "foreign": "names of what is not ours: it stays",
-    "deleted": "how many files are gone, salts included",
+    "deleted": "how many files are gone, salts included, keys of databases not",
     "deleted_bytes": "their size, without salts",
     "left": "names of ours that are still there, or came meanwhile",
 }
@@ -41,7 +44,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "exit code: 0; 1 also when you answer no or something is left; 2 when nobody can be asked"
     )
-    parser.add_argument("--keys", action="store_true", help="delete the salts of hashed ids too")
+    parser.add_argument(
+        "--keys",
+        action="store_true",
+        help="delete the salts of hashed ids and the keys of databases too",
+    )
     parser.add_argument("--dry-run", action="store_true", help="show what would go")
     parser.add_argument("-y", "--yes", action="store_true", help="do not ask")
     add_folder(parser)
@@ -51,8 +58,9 @@ def run(args: argparse.Namespace) -> int:
     """Plan, show, ask, delete, look again."""
     plan = plan_erase(places.folder_of(args))
     salts = salt_paths(os.path.dirname(config_place()[0])) if args.keys else []
+    doomed = keys_of(plan) if args.keys else []
     if not args.json:
-        _print_plan(plan, salts)
+        _print_plan(plan, salts, doomed)
     result = None
     deleted_salts: list[str] = []
     if (plan.files or salts) and not args.dry_run:
@@ -62,11 +70,22 @@ def run(args: argparse.Namespace) -> int:
         # Keys last: half-way through, what is left can still be read by its owner.
         result = apply_erase(plan)
         deleted_salts = erase_salts(salts)
+        _destroy(args, doomed)
     _tell(args, plan, salts, result, deleted_salts)
     return int(bool(result and result.left))
 
 
-def _print_plan(plan: ErasePlan, salts: list[str]) -> None:
+def _destroy(args: argparse.Namespace, doomed: list[tuple[str, str]]) -> None:
+    """Destroy keys of databases; a passphrase is in its owner's head alone."""
+    if doomed:
+        from stack_composer.telemetry.store import keys
+
+        held = keys.configured(places.load(args, bad_rules=True))
+        for stem, source in doomed:
+            held.destroy(stem, source)
+
+
+def _print_plan(plan: ErasePlan, salts: list[str], doomed: list[tuple[str, str]]) -> None:
     if plan.files:
         output.say(f"in {plan.directory}, to delete:")
         rows = []
@@ -79,6 +98,10 @@ def _print_plan(plan: ErasePlan, salts: list[str]) -> None:
         output.say(f"nothing is kept in {plan.directory}")
     for path in salts:
         output.say(f"and the salt {path}")
+    for stem, source in doomed:
+        where = {"keychain": "keychain", "keyfile": "key file"}.get(source)
+        if where:
+            output.say(f"and the key of {stem} in the {where}")
     if plan.foreign:
         names = ", ".join(plan.foreign[:5]) + (" and more" if len(plan.foreign) > 5 else "")
         output.say(f"not ours, stays: {names}")
@@ -118,6 +141,7 @@ def _tell(
                 "dry_run": args.dry_run,
                 "files": files,
                 "keys": salts,
+                "database_keys": [stem for stem, _ in keys_of(plan)] if args.keys else [],
                 "foreign": list(plan.foreign),
                 "deleted": deleted,
                 "deleted_bytes": deleted_bytes,

@@ -23,6 +23,7 @@ from stack_composer.telemetry.imports.importer import FileReport, Importer
 from stack_composer.telemetry.imports.source import STDIN
 from stack_composer.telemetry.model import SIGNALS
 from stack_composer.telemetry.outputs import Encoders, hashing_salt, salt_of
+from stack_composer.telemetry.store import keys
 
 if TYPE_CHECKING:
     import argparse
@@ -70,7 +71,8 @@ def run(args: argparse.Namespace) -> int:
         encoders,
         bundle_bytes_max=config.bundle_bytes_max,
         salt=salt_of(config),
-        bundles=[(b.stem, b.signal) for b in places.bundles_of(config.directory)],
+        bundles=places.bundles_of(config.directory),
+        keys=None if config.encryption == "none" else keys.configured(config),
         dry_run=args.dry_run,
         signal=args.signal,
     )

@@ -94,6 +94,10 @@ def _run(path: list[str], command: Command, argv: list[str]) -> int:
     except SystemExit as stop:
         # argparse's own way to end after --help.
         return int(stop.code or 0)
+    if command.module != "run":  # The program that it becomes has limits of its own.
+        from stack_composer.telemetry.cli import custody
+
+        custody.take()
     return int(module.run(args))
 
 

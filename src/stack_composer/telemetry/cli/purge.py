@@ -2,8 +2,10 @@
 
 Without an option: what the retention settings say, at once instead of at the next
 opportunity (older than local_retention_days, and the oldest beyond kept_bytes_max).
---all deletes every closed bundle, --older-than what is older. --verify then searches
-the folder for whatever was deleted, and fails if anything of it is left.
+--all deletes every closed bundle, --older-than what is older. In an encrypted store
+--all takes bundles being written too (their programs begin others), and destroys the
+keys: also of a database that cannot be opened any more. --verify then searches the
+folder for whatever was deleted, and fails if anything of it is left.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ from stack_composer.telemetry import effects
 from stack_composer.telemetry.cli import output, places
 from stack_composer.telemetry.cli.parser import UsageError, add_folder
 from stack_composer.telemetry.query.duration import age_text, parse_duration_ns, utc_text
+from stack_composer.telemetry.store import keys
+from stack_composer.telemetry.store.encrypted import erase
 from stack_composer.telemetry.store.quarantine import (
     list_quarantine,
     plan_quarantine,
@@ -34,6 +38,8 @@ from stack_composer.telemetry.store.retention import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from stack_composer.telemetry.store.encrypted.database import Database
+    from stack_composer.telemetry.store.encrypted.erase import Unread
     from stack_composer.telemetry.store.evidence import Evidence, Left
     from stack_composer.telemetry.store.quarantine import Quarantined
     from stack_composer.telemetry.store.reader import BundleInfo
@@ -51,6 +57,8 @@ JSON_KEYS = {
     "in_use": "bundles that a process writes: left alone",
     "left": "with --verify: path and why of each file that still holds something; else null",
     "quarantine": "how many files of the quarantine the plan deletes too",
+    "destroy": "encrypted databases that go with their keys, under --all",
+    "destroyed": "how many of them are gone",
 }
 
 
@@ -78,22 +86,68 @@ def run(args: argparse.Namespace) -> int:
     now_ns = effects.wall_ns()
     older_than_ns = None if args.older_than is None else parse_duration_ns(args.older_than)
     folder = places.folder_of(args)
-    listed = list_bundles(folder).bundles
+    # What cannot be read can still be destroyed.
+    listed = list_bundles(folder, locked=[] if args.all else None).bundles
     closed = closed_bundles(listed)
+    if args.all:
+        closed += [bundle for bundle in listed if bundle.database and bundle not in closed]
     in_use = [bundle for bundle in listed if bundle not in closed]
     plan, why = _plan(args, closed, older_than_ns, now_ns)
     aside = _aside(args, folder, older_than_ns, now_ns)
+    doomed = Doomed(args, folder)
     if not args.json:
         _print_plan(plan, in_use, why, now_ns)
         if aside:
             output.say(f"{_files(aside)} in quarantine, to delete too")
-    is_applied = bool(plan.delete or aside) and not args.dry_run
-    if is_applied and not args.yes and not _agreed(args, plan):
+        doomed.say()
+    is_applied = bool(plan.delete or aside or doomed) and not args.dry_run
+    if is_applied and not args.yes and not _agreed(args, plan, doomed):
         output.note("nothing was deleted")
         return 1
     if is_applied:
         remove_quarantined(aside)
-    return _apply(args, folder, plan, in_use, aside, is_applied=is_applied)
+    return _apply(args, folder, plan, in_use, aside, doomed, is_applied=is_applied)
+
+
+class Doomed:
+    """The encrypted databases that go with their keys: crypto-erase, under --all alone."""
+
+    def __init__(self, args: argparse.Namespace, folder: str) -> None:
+        self._folder = folder
+        self._opened: list[Database] = []
+        self._unread: list[Unread] = []
+        self.destroyed = 0
+        self._half_made: list[str] = []
+        if args.all:
+            self._half_made = erase.half_made(folder)
+            self._keys = keys.configured(places.load(args, bad_rules=True))
+            self._opened, self._unread = erase.plan_destruction(folder, self._keys)
+
+    def __bool__(self) -> bool:
+        return bool(self._opened or self._unread or self._half_made)
+
+    @property
+    def names(self) -> list[str]:
+        """Of the databases."""
+        return [database.name for database in self._opened] + [one.name for one in self._unread]
+
+    def say(self) -> None:
+        """Print which, and which of them nobody can look into."""
+        for database in self._opened:
+            output.say(f"to destroy with its key: {database.name}")
+        for one in self._unread:
+            output.say(f"to destroy, although it cannot be opened: {one.name}")
+            output.say(f"  {one.error}")
+
+    def destroy(self) -> None:
+        """Destroy them; a database in which something was begun meanwhile stays."""
+        for database in self._opened:
+            self.destroyed += erase.destroy_if_empty(database)
+        for one in self._unread:
+            erase.destroy_unread(self._folder, one.name, self._keys)
+            self.destroyed += 1
+        if self._half_made:
+            erase.clear(self._folder, self._keys)
 
 
 def _plan(
@@ -170,12 +224,15 @@ def _bundles(some: Sequence[BundleInfo]) -> str:
     return output.counted(len(some), "bundle")
 
 
-def _agreed(args: argparse.Namespace, plan: PurgePlan) -> bool:
+def _agreed(args: argparse.Namespace, plan: PurgePlan, doomed: Doomed) -> bool:
     if args.json or not output.is_interactive():
         raise UsageError(
             "purge deletes, and nobody can be asked here",
             hint="add --yes to delete, or --dry-run to see the plan",
         )
+    if doomed:
+        count = output.counted(len(doomed.names), "encrypted database")
+        return output.ask(f"delete {_bundles(plan.delete)}, and destroy {count} and the key?")
     return output.ask(f"delete {_bundles(plan.delete)}?")
 
 
@@ -185,6 +242,7 @@ def _apply(
     plan: PurgePlan,
     in_use: list[BundleInfo],
     aside: list[Quarantined],
+    doomed: Doomed,
     *,
     is_applied: bool,
 ) -> int:
@@ -196,6 +254,7 @@ def _apply(
         # What purges and sealings that died half-way have left is a trace as well.
         remove_leftovers(folder)
         deleted, deleted_bytes, refused = result.deleted, result.deleted_bytes, result.in_use
+        doomed.destroy()
     left = evidence.look(folder) if evidence else []
     if args.json:
         output.print_json(
@@ -210,10 +269,15 @@ def _apply(
                 "in_use": len(in_use) + refused,
                 "left": [one._asdict() for one in left] if evidence else None,
                 "quarantine": len(aside),
+                "destroy": doomed.names,
+                "destroyed": doomed.destroyed,
             }
         )
     elif is_applied:
         output.say(f"deleted {deleted:,}, which frees {output.bytes_text(deleted_bytes)}")
+        if doomed:
+            count = output.counted(doomed.destroyed, "encrypted database")
+            output.say(f"destroyed {count} with the key")
         if refused:
             output.say(f"{refused:,} came into use meanwhile and stay")
         if evidence:

@@ -11,7 +11,7 @@ from stack_composer.telemetry.cli import output, places
 from stack_composer.telemetry.cli.disk import disk_state
 from stack_composer.telemetry.cli.parser import add_folder
 from stack_composer.telemetry.config import effective_mode
-from stack_composer.telemetry.errors import ConfigError
+from stack_composer.telemetry.errors import ConfigError, StoreError
 from stack_composer.telemetry.query.duration import age_text, utc_text
 from stack_composer.telemetry.store import pressure
 from stack_composer.telemetry.store.quarantine import list_quarantine
@@ -34,6 +34,8 @@ JSON_KEYS = {
     "config_exists": "whether there is one",
     "retention_days": "after how many days bundles are deleted",
     "kept_bytes_max": "beyond how many bytes the oldest are deleted",
+    "encryption": 'how bundles lie on the disk: "none" or "sqlcipher"',
+    "locked": "what hinders the reading and writing of encrypted databases",
     "profile": "the redaction profile",
     "rules": "how many redaction rules are your own",
     "bundles": "how many there are",
@@ -56,8 +58,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Look, and print what there is."""
     config = _config(args)
-    listing = list_bundles(config.directory)
-    found = _look(config, listing.bundles, len(listing.foreign))
+    locked: list[StoreError] = []
+    listing = list_bundles(config.directory, locked=locked)
+    if config.encryption != "none":
+        from stack_composer.telemetry.cli.checks_encryption import what_hinders
+        from stack_composer.telemetry.store.convert import databases
+
+        hindrance = what_hinders(config, databases(config.directory))
+        locked += [] if hindrance is None else [hindrance]
+    found = _look(config, listing.bundles, len(listing.foreign), locked)
     if args.json:
         output.print_json(found)
     else:
@@ -77,7 +86,9 @@ def _config(args: argparse.Namespace) -> Config:
         ) from None
 
 
-def _look(config: Config, bundles: list[BundleInfo], foreign: int) -> dict[str, Any]:
+def _look(
+    config: Config, bundles: list[BundleInfo], foreign: int, locked: list[StoreError]
+) -> dict[str, Any]:
     recording, reason = effective_mode(config)
     return {
         "recording": recording,
@@ -89,6 +100,8 @@ def _look(config: Config, bundles: list[BundleInfo], foreign: int) -> dict[str, 
         "config_exists": os.path.lexists(config.config_path),
         "retention_days": config.local_retention_days,
         "kept_bytes_max": config.kept_bytes_max,
+        "encryption": config.encryption,
+        "locked": [f"{error} ({error.hint})" for error in locked],
         "profile": config.profile,
         "rules": len(config.redaction_rules),
         "bundles": len(bundles),
@@ -158,6 +171,10 @@ def _print(found: dict[str, Any], config: Config, bundles: list[BundleInfo]) -> 
         aside = output.counted(found["quarantine"]["files"], "file")
         size = output.bytes_text(found["quarantine"]["bytes"])
         output.facts("quarantine", f"{aside}, {size}: what 'doctor --repair' could not read")
+    if config.encryption != "none":
+        output.facts("at rest", f"{config.encryption}; 'store status' tells more")
+    for reason in found["locked"]:
+        output.facts("locked", f"nothing is written or read: {reason}")
     if found["foreign"]:
         output.facts("foreign", f"{found['foreign']:,} files are not ours; 'doctor' names them")
     for warning in config.warnings:

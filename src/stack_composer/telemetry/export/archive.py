@@ -22,6 +22,7 @@ from stack_composer.telemetry.errors import LineRefusedError
 from stack_composer.telemetry.query.duration import utc_text
 from stack_composer.telemetry.store import names
 from stack_composer.telemetry.store.folder import open_folder, store_error
+from stack_composer.telemetry.store.quarantine import list_quarantine
 from stack_composer.telemetry.store.reader import read_lines, read_sidecar
 from stack_composer.telemetry.store.sketch import Sketch
 
@@ -86,16 +87,10 @@ def plan_archive(
         folder = open_folder(directory, create=False)
         try:
             for name in sorted(folder.names()):
-                found = names.parse_name(name)
-                if found is None:
-                    left_out.append((name, "not made by this program"))
-                elif found.kind in (names.SKETCH, names.PAGE):
-                    if (found.stem, found.signal) in stems:
-                        left_out.append((name, _DERIVED[found.kind]))
-                    else:
-                        other.append(name)
-                elif found.kind == names.TEMPORARY:
-                    other.append(name)
+                why, what = _sorted_out(name, stems, directory)
+                other += what
+                if why:
+                    left_out.append((name, why))
         except OSError as error:
             raise store_error("list", directory, error) from error
         finally:
@@ -107,6 +102,25 @@ def plan_archive(
         configuration if os.path.isfile(configuration) else "",
         tuple(left_out),
     )
+
+
+def _sorted_out(name: str, stems: set[tuple[str, str]], directory: str) -> tuple[str, list[str]]:
+    """Why a file that is no bundle is left out, or ""; and what of it goes in as it is."""
+    found = names.parse_name(name)
+    why, what = "", list[str]()
+    if name == names.QUARANTINE:
+        what = [f"{name}/{os.path.basename(aside.path)}" for aside in list_quarantine(directory)]
+    elif found is None:
+        why = "" if name in names.SINGLES else "not made by this program"
+    elif found.kind == names.DATABASE:
+        why = "encrypted; its bundles are here, as lines"
+    elif names.is_of_database(name):
+        pass  # Of no use without the database.
+    elif found.kind in (names.SKETCH, names.PAGE) and (found.stem, found.signal) in stems:
+        why = _DERIVED[found.kind]
+    elif found.kind in (names.SKETCH, names.PAGE, names.TEMPORARY):
+        what = [name]
+    return why, what
 
 
 _DERIVED: Final = {

@@ -25,13 +25,16 @@ from stack_composer.telemetry.store import otlp
 from stack_composer.telemetry.store.intake import Intake, read_pages
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Sequence
     from typing import Any, Final
 
     from stack_composer.telemetry.imports.messages import Message
     from stack_composer.telemetry.model import Scope
     from stack_composer.telemetry.otlp.records import Batch
     from stack_composer.telemetry.outputs import Encoders
+    from stack_composer.telemetry.store.encrypted.intake import DatabaseIntake
+    from stack_composer.telemetry.store.keys import Keys
+    from stack_composer.telemetry.store.reader import BundleInfo
 
 LINE_RECORDS: Final = 512
 """Records of one line, as the pipeline writes them."""
@@ -110,7 +113,8 @@ class Importer:
         encoders: What lines are made with.
         bundle_bytes_max: Where a bundle ends, unpacked; a message never straddles two.
         salt: What keys the ledger.
-        bundles: Stem and signal of what is in the store now.
+        bundles: What is in the store now.
+        keys: Where the key of the encrypted store is, if what is imported goes there.
         dry_run: Do all but write.
         signal: What protobuf messages hold, where nothing in them tells.
     """
@@ -122,15 +126,22 @@ class Importer:
         *,
         bundle_bytes_max: int,
         salt: bytes,
-        bundles: Iterable[tuple[str, str]],
+        bundles: Sequence[BundleInfo],
+        keys: Keys | None = None,
         dry_run: bool = False,
         signal: str | None = None,
     ) -> None:
         key, key_id = keys_of(salt)
         self._ledgers = {name: Ledger(key) for name in SIGNALS}
-        for name, digests in read_pages(directory, set(bundles), key_id):
+        for name, digests in read_pages(directory, bundles, key_id):
             self._ledgers[name].load(digests)
-        self._intake = None if dry_run else Intake(directory, key_id=key_id)
+        self._intake: Intake | DatabaseIntake | None = None
+        if keys is not None and not dry_run:
+            from stack_composer.telemetry.store.encrypted.intake import DatabaseIntake
+
+            self._intake = DatabaseIntake(directory, key_id=key_id, keys=keys)
+        elif not dry_run:
+            self._intake = Intake(directory, key_id=key_id)
         self._encoders = encoders
         self._bytes_max = bundle_bytes_max
         self._told_signal = signal

@@ -121,6 +121,8 @@ def _by_sidecar(found: Collected, bundle: BundleInfo, since_ns: int, until_ns: i
 
 def _is_older(bundle: BundleInfo, since_ns: int) -> bool:
     """Whether a bundle was last written so long before that nothing in it can match."""
+    if bundle.database is not None:
+        return bundle.updated_ns + CLOCK_SKEW_NS < since_ns
     try:
         return os.stat(bundle.path).st_mtime_ns + CLOCK_SKEW_NS < since_ns
     except FileNotFoundError:

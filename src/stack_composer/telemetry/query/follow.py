@@ -12,6 +12,7 @@ name came or went.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import deque
 from itertools import islice
@@ -104,10 +105,7 @@ class Follower:
         return self._places.setdefault((bundle.stem, bundle.signal), _Place())
 
     def _look(self) -> None:
-        try:
-            changed_ns = os.stat(self._directory).st_mtime_ns
-        except FileNotFoundError:
-            changed_ns = 0
+        changed_ns = self._changed()
         now_ns = effects.wall_ns()
         if changed_ns == self._changed_ns and abs(now_ns - changed_ns) > SETTLED_NS:
             return
@@ -116,6 +114,15 @@ class Follower:
         present = {(bundle.stem, bundle.signal) for bundle in self._bundles}
         # Purged bundles never come back; their places would be kept for ever.
         self._places = {key: place for key, place in self._places.items() if key in present}
+
+    def _changed(self) -> int:
+        """When a name came or went; or a database, in which they do so unseen, was written."""
+        changed_ns = 0
+        databases = {bundle.database.path for bundle in self._bundles if bundle.database}
+        for path in (self._directory, *databases, *(path + "-wal" for path in databases)):
+            with contextlib.suppress(FileNotFoundError):
+                changed_ns = max(changed_ns, os.stat(path).st_mtime_ns)
+        return changed_ns
 
     @staticmethod
     def _appended(bundle: BundleInfo, place: _Place) -> Iterator[bytes]:

@@ -4,6 +4,9 @@
 name alone, so that a damaged bundle, a half-made file or a link of that name goes as well
 (a link itself, never what it points to); what is not ours stays, and is named.
 
+Databases of the encrypted store go as files; who calls this destroys their keys
+(``keys_of`` names them). What was put aside goes too.
+
 Bundles that a program is writing go too, on systems that delete open files: the program
 notices, and begins a new one with its next record.
 """
@@ -14,18 +17,24 @@ import os
 import stat
 from typing import TYPE_CHECKING, NamedTuple
 
-from stack_composer.telemetry.store import names
+from stack_composer.telemetry.store import names, quarantine
 from stack_composer.telemetry.store.folder import open_folder, store_error
 
 if TYPE_CHECKING:
     from typing import Final
+
+QUARANTINED: Final = "quarantined"
 
 WHAT: Final = {
     names.OPEN: "bundles that are not sealed",
     names.SEALED: "sealed bundles",
     names.SKETCH: "sidecars",
     names.PAGE: "pages of the imports ledger",
+    names.DATABASE: "encrypted databases",
+    names.DATABASE_PART: "files of SQLite beside them",
     names.TEMPORARY: "half-made files",
+    QUARANTINED: "files put aside, with their notes",
+    names.LOCK: "locks and marks",
 }
 """Kinds of files in words, in the order in which they are shown."""
 _ORDER: Final = (names.SKETCH, names.PAGE, names.TEMPORARY)
@@ -82,21 +91,46 @@ def plan_erase(directory: str) -> ErasePlan:
     folder = open_folder(directory, create=False)
     try:
         for name in sorted(folder.names()):
-            parsed = names.parse_name(name)
             try:
                 found = folder.stat(name)
             except FileNotFoundError:
                 continue
-            if parsed is None or stat.S_ISDIR(found.st_mode):
+            kind = _kind_of(name, is_folder=stat.S_ISDIR(found.st_mode))
+            if kind == QUARANTINED:
+                aside = quarantine.list_quarantine(directory)
+                files += [Erasable(_aside_name(each), kind, each.bytes) for each in aside]
+            elif kind is None:
                 foreign.append(name)
             else:
-                files.append(Erasable(name, parsed.kind, found.st_size))
+                files.append(Erasable(name, kind, found.st_size))
     except OSError as error:
         raise store_error("list", directory, error) from error
     finally:
         folder.close()
-    files.sort(key=lambda file: (file.kind not in _ORDER, file.name))
+    # A database comes before SQLite's files beside it: its writers see that it is gone.
+    files.sort(key=lambda file: (file.kind == names.LOCK, file.kind not in _ORDER, file.name))
     return ErasePlan(directory, tuple(files), tuple(foreign))
+
+
+def _kind_of(name: str, *, is_folder: bool) -> str | None:
+    if name == names.QUARANTINE and is_folder:
+        return QUARANTINED
+    if is_folder:
+        return None
+    if name in names.SINGLES:
+        return names.LOCK
+    parsed = names.parse_name(name)
+    return None if parsed is None else parsed.kind
+
+
+def _aside_name(aside: quarantine.Quarantined) -> str:
+    return os.path.join(names.QUARANTINE, os.path.basename(aside.path))
+
+
+def keys_of(plan: ErasePlan) -> list[tuple[str, str]]:
+    """Stem and source of each database that goes: by these its key is found."""
+    parsed = [names.parse_name(file.name) for file in plan.files if ".sqlcipher" in file.name]
+    return sorted({(one.stem, one.signal) for one in parsed if one is not None})
 
 
 def apply_erase(plan: ErasePlan) -> EraseResult:
@@ -108,11 +142,15 @@ def apply_erase(plan: ErasePlan) -> EraseResult:
     if not os.path.lexists(plan.directory):
         return EraseResult(0, 0, ())
     deleted = deleted_bytes = 0
+    aside = {_aside_name(each): each for each in quarantine.list_quarantine(plan.directory)}
     folder = open_folder(plan.directory, create=False)
     try:
         for file in plan.files:
             try:
-                folder.remove(file.name)
+                if file.kind != QUARANTINED:
+                    folder.remove(file.name)
+                elif file.name in aside:
+                    quarantine.remove_quarantined([aside[file.name]])
             except PermissionError:
                 if os.name != "nt":
                     raise
@@ -120,7 +158,7 @@ def apply_erase(plan: ErasePlan) -> EraseResult:
             deleted += 1
             deleted_bytes += file.bytes
         folder.sync()
-        left = tuple(sorted(name for name in folder.names() if names.parse_name(name)))
+        left = tuple(sorted(filter(_is_ours, folder.names())))
         is_empty = not folder.names()
     except OSError as error:
         raise store_error("delete files in", plan.directory, error) from error
@@ -133,3 +171,7 @@ def apply_erase(plan: ErasePlan) -> EraseResult:
             # A program has just made a bundle in it; or it may not be deleted, empty.
             return EraseResult(deleted, deleted_bytes, left)
     return EraseResult(deleted, deleted_bytes, left)
+
+
+def _is_ours(name: str) -> bool:
+    return name in names.SINGLES or names.parse_name(name) is not None

@@ -2,8 +2,9 @@
 
 Three looks, since a copy may lie in any of three forms. By *name*: a file that belongs
 to a purged bundle, in the folder or below it. By *line*: a bundle that still holds a
-line of a purged one, compressed or not. By *piece*: any other file, searched as raw
-bytes for a few ids and times that stood in the purged lines.
+line of a purged one, compressed or not, a file or in an encrypted database. By *piece*:
+any other file, searched as raw bytes for a few ids and times that stood in the purged
+lines.
 
 What cannot be looked at from here is said in docs/privacy.md: the blocks of a deleted
 file, snapshots and backups. Only digests and the few pieces are kept in memory, and
@@ -80,10 +81,11 @@ class Evidence:
         """
         if not os.path.lexists(directory):
             return []
-        kept = {os.path.basename(bundle.path) for bundle in list_bundles(directory).bundles}
+        bundles = list_bundles(directory).bundles
+        kept = {os.path.basename(bundle.path) for bundle in bundles if bundle.database is None}
         left = [
             Left(bundle.path, "a bundle with lines that were purged")
-            for bundle in list_bundles(directory).bundles
+            for bundle in bundles
             if any(_digest(line) in self._lines for line in read_lines(bundle, Counter()))
         ]
         folder = open_folder(directory, create=False)
@@ -101,7 +103,9 @@ class Evidence:
     def _in_file(self, folder: Folder, name: str, *, is_kept: bool) -> str:
         if os.path.basename(name).partition(".")[0] in self._stems:
             return "" if is_kept else "a file that belongs to a purged bundle"
-        if is_kept or name in names.SINGLES:
+        # A database's rows were read as bundles; its pages are encrypted, and the end of any
+        # descriptor of it would end SQLite's locks in this process.
+        if is_kept or name in names.SINGLES or names.is_of_database(name):
             return ""
         return "ids or times that stood in a purged line" if self._has_piece(folder, name) else ""
 

@@ -38,10 +38,12 @@ from stack_composer.telemetry.store.sidecar import Sidecar, encode_sidecar
 from stack_composer.telemetry.store.sketch import Sketch
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterable, Iterator
     from typing import Final
 
+    from stack_composer.telemetry.store.encrypted.database import Database
     from stack_composer.telemetry.store.folder import Folder
+    from stack_composer.telemetry.store.reader import BundleInfo
 
 DIGEST_BYTES: Final = 12
 """Among ten million messages two digests meet once in 10^14 imports."""
@@ -89,7 +91,7 @@ class Intake:
     def size(self, signal: str) -> int:
         """How large the bundle of a signal has grown, unpacked."""
         growing = self._growing.get(signal)
-        return 0 if growing is None else growing.plain_bytes
+        return 0 if growing is None else growing.packing.plain_bytes
 
     def commit(self, signal: str, digests: bytes) -> None:
         """Have the bundle of a signal count, with the messages that are in it.
@@ -121,18 +123,67 @@ class Intake:
             self._folder = None
 
 
+class Packing:
+    """Lines on their way into the frames of one bundle.
+
+    Attributes:
+        plain_bytes: How many bytes of lines came.
+        lines: How many lines.
+        sketch: Of all of them.
+        notes: Of the frames that were made.
+        packed_bytes: Their size.
+    """
+
+    def __init__(self) -> None:
+        self.plain_bytes = self.lines = self.packed_bytes = 0
+        self.sketch = Sketch()
+        self.notes: list[FrameNote] = []
+        self._chunk = bytearray()
+        self._framed_bytes = 0
+        self._marks = Marks()
+
+    def append(self, line: bytes, sketch: Sketch) -> bytes:
+        """Add a line; returns a frame if one is full, or b""."""
+        self._chunk += line
+        self.lines += 1
+        self.plain_bytes += len(line)
+        self._marks.add(len(line), sketch.first_ns, sketch.last_ns, sketch.traces)
+        self.sketch.merge(sketch)
+        return self.frame() if len(self._chunk) >= FRAME_BYTES else b""
+
+    def frame(self) -> bytes:
+        """Make a frame of the lines that wait; b"" if there are none."""
+        from stack_composer.telemetry.store.zstd import compress_frame
+
+        if not self._chunk:
+            return b""
+        frame = compress_frame(bytes(self._chunk))
+        start, end = self._framed_bytes, self._framed_bytes + len(self._chunk)
+        note = FrameNote(
+            len(frame), end - start, self._chunk.count(b"\n"), *self._marks.within(start, end)
+        )
+        self.notes.append(note)
+        self._framed_bytes = end
+        self.packed_bytes += len(frame)
+        self._chunk.clear()
+        return frame
+
+    def index(self) -> bytes:
+        """Make the index of all frames."""
+        return encode_index(self.notes, self.packed_bytes)
+
+    def sidecar(self, size: int) -> Sidecar:
+        """Make the sidecar of a bundle whose frames and index have ``size`` bytes."""
+        return Sidecar(size, self.plain_bytes, self.lines, 0, 0, self.sketch)
+
+
 class _Growing:
     """A bundle that is being made."""
 
     def __init__(self, folder: Folder, signal: str) -> None:
-        self.plain_bytes = self._lines = 0
+        self.packing = Packing()
         self._folder = folder
         self._signal = signal
-        self._chunk = bytearray()
-        self._sketch = Sketch()
-        self._marks = Marks()
-        self._notes: list[FrameNote] = []
-        self._framed_bytes = self._packed_bytes = 0
         self._lock_fd, self._stem = _locked(folder, signal)
         self.sealed_name = names.sealed_name(self._stem, signal)
         self._names = (
@@ -143,41 +194,13 @@ class _Growing:
         self._out = folder.create(names.temporary_name(self.sealed_name))
 
     def append(self, line: bytes, sketch: Sketch) -> None:
-        self._chunk += line
-        self._lines += 1
-        self.plain_bytes += len(line)
-        self._marks.add(len(line), sketch.first_ns, sketch.last_ns, sketch.traces)
-        self._sketch.merge(sketch)
-        if len(self._chunk) >= FRAME_BYTES:
-            self._write_frame()
-
-    def _write_frame(self) -> None:
-        from stack_composer.telemetry.store.zstd import compress_frame
-
-        frame = compress_frame(bytes(self._chunk))
-        write_all(self._out, frame)
-        start, end = self._framed_bytes, self._framed_bytes + len(self._chunk)
-        note = FrameNote(
-            len(frame), end - start, self._chunk.count(b"\n"), *self._marks.within(start, end)
-        )
-        self._notes.append(note)
-        self._framed_bytes = end
-        self._packed_bytes += len(frame)
-        self._chunk.clear()
+        write_all(self._out, self.packing.append(line, sketch))
 
     def commit(self, key_id: bytes, digests: bytes) -> None:
-        if self._chunk:
-            self._write_frame()
-        write_all(self._out, encode_index(self._notes, self._packed_bytes))
+        write_all(self._out, self.packing.frame())
+        write_all(self._out, self.packing.index())
         sync_file(self._out)
-        sidecar = Sidecar(
-            bytes=os.fstat(self._out).st_size,
-            plain_bytes=self.plain_bytes,
-            lines=self._lines,
-            torn_bytes=0,
-            refused_lines=0,
-            sketch=self._sketch,
-        )
+        sidecar = self.packing.sidecar(os.fstat(self._out).st_size)
         page, sketch, _ = self._names
         self._write(page, encode_page(key_id, digests))
         self._write(sketch, encode_sidecar(sidecar))
@@ -244,27 +267,44 @@ def decode_page(raw: bytes, key_id: bytes) -> bytes:
 
 
 def read_pages(
-    directory: str, bundles: Collection[tuple[str, str]], key_id: bytes
+    directory: str, bundles: Iterable[BundleInfo], key_id: bytes
 ) -> Iterator[tuple[str, bytes]]:
     """Yield signal and digests of each page that counts: one whose bundle is there.
 
     Args:
         directory: The telemetry folder.
-        bundles: Stem and signal of what is there, in whatever store.
+        bundles: What is in it, files and rows.
         key_id: Of the key in use.
 
     Raises:
         StoreError: The folder cannot be read.
     """
-    if not os.path.lexists(directory):
-        return
+    there: set[tuple[str, str]] = set()
+    databases: dict[str, Database] = {}
+    for bundle in bundles:
+        if bundle.database is None:
+            there.add((bundle.stem, bundle.signal))
+        else:
+            databases[bundle.database.path] = bundle.database
+    for database in databases.values():
+        from stack_composer.telemetry.store.encrypted import rows
+
+        for signal, page in rows.read_pages(database):
+            yield signal, decode_page(page, key_id)
+    if there:
+        yield from _read_pages(directory, there, key_id)
+
+
+def _read_pages(
+    directory: str, there: Collection[tuple[str, str]], key_id: bytes
+) -> Iterator[tuple[str, bytes]]:
     folder = open_folder(directory, create=False)
     try:
         for name in sorted(folder.names()):
             found = names.parse_name(name)
             if found is None or found.kind != names.PAGE:
                 continue
-            if (found.stem, found.signal) in bundles:
+            if (found.stem, found.signal) in there:
                 yield found.signal, decode_page(_read(folder, name), key_id)
     except OSError as error:
         raise store_error("read", directory, error) from error

@@ -7,6 +7,10 @@ the same name, so nothing foreign is ever sealed or purged by mistake.
 
 The *stem* is all before the signal; a bundle's open file, sealed file, sidecar and page
 of the imports ledger share stem and signal.
+
+A database of the encrypted store is ``<stem>.<source>.sqlcipher``, with 16 random bytes
+in its stem; the source says where its key is. SQLite puts ``-wal``, ``-shm`` and
+``-journal`` behind that name. A new one is made under the name with ``.new`` at its end.
 """
 
 from __future__ import annotations
@@ -22,6 +26,20 @@ SEALED: Final = "sealed"
 SKETCH: Final = "sketch"
 PAGE: Final = "page"
 TEMPORARY: Final = "temporary"
+DATABASE: Final = "database"
+DATABASE_PART: Final = "database part"
+LOCK: Final = "lock"
+
+STORE_LOCK: Final = "telemetry.lock"
+"""Its lock is held by who makes or deletes a database, for milliseconds."""
+CONVERSION_LOCK: Final = "conversion.lock"
+"""Its lock is held by who moves bundles from one form to another, for as long as it takes."""
+
+SOURCES: Final = ("keychain", "passphrase", "keyfile")
+"""Where the key of a database may be."""
+
+DATABASE_PARTS: Final = ("-wal", "-shm", "-journal")
+_NEW: Final = ".new"
 
 _SUFFIXES: Final = {
     OPEN: "jsonl",
@@ -36,6 +54,15 @@ _KINDS: Final = {
     for end in ("", ".tmp")
     if not (kind == OPEN and end)
 }
+_DATABASE_KINDS: Final = {
+    f"{source}.sqlcipher{end}{part}": (
+        source,
+        TEMPORARY if end else DATABASE_PART if part else DATABASE,
+    )
+    for source in SOURCES
+    for end in ("", _NEW)
+    for part in ("", *DATABASE_PARTS)
+}
 GDPR_PENDING: Final = "gdpr.pending"
 """A purge is owed (``gdpr``)."""
 PURGE_STAMP: Final = "purge.stamp"
@@ -47,6 +74,8 @@ PRESSURE_NOTE: Final = "pressure.json"
 SINGLES: Final = frozenset((GDPR_PENDING, PURGE_STAMP, QUARANTINE, PRESSURE_NOTE))
 """Names of ours that are no part of a bundle."""
 NONCE_BYTES: Final = 4
+DATABASE_NONCE_BYTES: Final = 16
+"""More, since scrypt takes the stem as its salt."""
 _PID_MAX: Final = 2**32 - 1
 _FEBRUARY: Final = 2
 
@@ -54,7 +83,8 @@ _FEBRUARY: Final = 2
 class BundleName:
     """The parts of a name of ours; ``created_ns`` is Unix nanoseconds (whole µs).
 
-    ``kind`` is ``OPEN``, ``SEALED``, ``SKETCH``, ``PAGE`` or ``TEMPORARY``.
+    ``kind`` is ``OPEN``, ``SEALED``, ``SKETCH``, ``PAGE``, ``TEMPORARY``, ``DATABASE``,
+    ``DATABASE_PART`` or ``LOCK``. Of a database ``signal`` is where its key is.
     """
 
     __slots__ = ("created_ns", "kind", "name", "pid", "signal", "stem")
@@ -68,7 +98,10 @@ class BundleName:
 
 
 def make_stem(created_ns: int, pid: int, nonce: bytes) -> str:
-    """Name a bundle; ``nonce`` is ``NONCE_BYTES`` random bytes, times before 1970 become 1970."""
+    """Name a bundle; ``nonce`` is ``NONCE_BYTES`` random bytes, times before 1970 become 1970.
+
+    Or a database; then it is ``DATABASE_NONCE_BYTES``.
+    """
     seconds, rest_ns = divmod(max(created_ns, 0), 1_000_000_000)
     moment = time.gmtime(seconds)
     return (
@@ -103,10 +136,26 @@ def temporary_name(name: str) -> str:
     return name + ".tmp"
 
 
+def database_name(stem: str, source: str) -> str:
+    """Name a database of the encrypted store."""
+    return f"{stem}.{source}.sqlcipher"
+
+
+def new_database_name(name: str) -> str:
+    """Name a database that becomes ``name`` once it is whole."""
+    return name + _NEW
+
+
 def parse_name(name: str) -> BundleName | None:
     """Read a file name; None for whatever is not ours."""
+    if name in (STORE_LOCK, CONVERSION_LOCK):
+        return BundleName(name, "", "", LOCK)
     stem, _, suffix = name.partition(".")
     known = _KINDS.get(suffix)
+    nonce_bytes = NONCE_BYTES
+    if known is None:
+        known = _DATABASE_KINDS.get(suffix)
+        nonce_bytes = DATABASE_NONCE_BYTES
     if known is None:
         return None
     found = BundleName(name, stem, *known)
@@ -115,8 +164,19 @@ def parse_name(name: str) -> BundleName | None:
         canonical = make_stem(found.created_ns, found.pid, nonce)
     except (ValueError, OverflowError, OSError):
         return None
-    is_ours = canonical == stem and found.pid <= _PID_MAX and len(nonce) == NONCE_BYTES
+    is_ours = canonical == stem and found.pid <= _PID_MAX and len(nonce) == nonce_bytes
     return found if is_ours else None
+
+
+def is_of_database(name: str) -> bool:
+    """Whether a file is a database, SQLite's beside one, half-made, or a lock of the store.
+
+    Such a file is looked at by ``stat`` alone: see ``store.encrypted.database``.
+    """
+    if ".sqlcipher" not in name and not name.endswith(".lock"):
+        return False
+    parsed = parse_name(name)
+    return parsed is not None and (".sqlcipher" in name or parsed.kind == LOCK)
 
 
 def _parse_stem(stem: str) -> tuple[int, int, bytes]:

@@ -14,6 +14,10 @@ from stack_composer.telemetry import effects
 from stack_composer.telemetry.store import names
 from stack_composer.telemetry.store.folder import open_folder, store_error
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from stack_composer.telemetry.store.keys import Keys
+
 
 def is_missing(directory: str) -> bool:
     """Whether nothing was ever stamped in a folder that is there."""
@@ -48,7 +52,12 @@ def stamp(directory: str) -> None:
 
 
 def purge(
-    directory: str, *, keep_days: int, kept_bytes_max: int, at_most: int | None = None
+    directory: str,
+    *,
+    keep_days: int,
+    kept_bytes_max: int,
+    at_most: int | None = None,
+    unlock: Keys | None = None,
 ) -> None:
     """Delete what is too old or takes too much room, of the quarantine too; then stamp.
 
@@ -58,6 +67,9 @@ def purge(
         kept_bytes_max: Likewise.
         at_most: So many bundles. If there are more, nothing is stamped, and the next
             program goes on.
+        unlock: Where the keys of databases are; by default where the configuration says.
+            A database that cannot be opened keeps the rest from nothing; ``doctor`` says
+            what it is.
 
     Raises:
         StoreError: Something cannot be deleted; what came before it is gone.
@@ -67,7 +79,7 @@ def purge(
 
     now_ns = effects.wall_ns()
     plan = retention.plan_purge(
-        retention.closed_bundles(reader.list_bundles(directory).bundles),
+        retention.closed_bundles(reader.list_bundles(directory, unlock, locked=[]).bundles),
         now_ns=now_ns,
         keep_days=keep_days,
         kept_bytes_max=kept_bytes_max,

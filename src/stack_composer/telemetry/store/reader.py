@@ -11,6 +11,7 @@ Memory is bounded: by one zstd frame of ours, or one line.
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import stat
@@ -26,8 +27,10 @@ if TYPE_CHECKING:
     from io import FileIO
     from typing import Final
 
+    from stack_composer.telemetry.store.encrypted.database import Database
     from stack_composer.telemetry.store.folder import Folder
     from stack_composer.telemetry.store.index import Frame, Index
+    from stack_composer.telemetry.store.keys import Keys
     from stack_composer.telemetry.store.sidecar import Head, Sidecar
     from stack_composer.telemetry.store.sketch import Sketch
 
@@ -55,6 +58,8 @@ _PIECE_BYTES: Final = 2**20
 _READ_BYTES: Final = 2**17
 _FRAME_BYTES_MAX: Final = LINE_BYTES_MAX + 2 * _PIECE_BYTES
 _RESYNCS_MAX: Final = 1000
+_LISTINGS_MAX: Final = 5
+"""Bundles on their way into a database are looked for again so often, at most."""
 _BOM: Final = b"\xef\xbb\xbf"
 _ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
 _INDEX_MAGIC: Final = b"\x57\x2a\x4d\x18"
@@ -75,6 +80,11 @@ class BundleInfo(NamedTuple):
         bytes: Size of the file.
         stem: What its files have in common, before the signal.
         sketch_bytes: Size of its sidecar, 0 if there is none.
+        database: The encrypted database that it is in, which ``path`` then begins with;
+            None for files.
+        row: Of the database.
+        updated_ns: When it was last written to; of the database.
+        closed: Its writer has ended in order; of the database.
     """
 
     path: str
@@ -85,6 +95,10 @@ class BundleInfo(NamedTuple):
     bytes: int
     stem: str
     sketch_bytes: int = 0
+    database: Database | None = None
+    row: int = 0
+    updated_ns: int = 0
+    closed: bool = False
 
 
 class Listing(NamedTuple):
@@ -100,32 +114,59 @@ class Listing(NamedTuple):
     foreign: list[str]
 
 
-def list_bundles(directory: str) -> Listing:
-    """List a telemetry folder; a missing one is empty.
+def list_bundles(
+    directory: str, unlock: Keys | None = None, *, locked: list[StoreError] | None = None
+) -> Listing:
+    """List a telemetry folder, files and encrypted databases; a missing one is empty.
 
-    A bundle that is sealed while this runs is listed once, in one form or the other.
+    A bundle that is sealed or converted while this runs is listed once, in one form or
+    the other.
+
+    Args:
+        directory: The folder.
+        unlock: Where the keys of databases are; by default where the configuration says.
+        locked: Takes what hinders the reading of a database, which is then left out.
+            Without it that is raised: half an answer would pass for a whole one.
 
     Raises:
         FolderRefusedError: The folder is a link, another user's, or not a folder.
+        StoreLockedError: A database is there, and no key for it.
         StoreError: It cannot be read.
     """
     if not os.path.lexists(directory):
         return Listing([], [])
     folder = open_folder(directory, create=False)
     try:
-        return _list(folder)
+        for _ in range(_LISTINGS_MAX):
+            refused: list[StoreError] | None = None if locked is None else []
+            listing, is_whole = _list(folder, unlock, refused)
+            if is_whole:
+                break
+        if locked is not None and refused:
+            locked += refused
     except OSError as error:
         raise store_error("list", folder.path, error) from error
     finally:
         folder.close()
+    return listing
 
 
-def _list(folder: Folder) -> Listing:
+def _list(
+    folder: Folder, unlock: Keys | None, locked: list[StoreError] | None
+) -> tuple[Listing, bool]:
+    """List once; False if something was on its way from a file into a database."""
     # A listing is no snapshot: a bundle sealed meanwhile may be missed in both forms.
-    # But each is sealed once, so what one listing misses the other one has.
-    present = frozenset(folder.names()) | frozenset(folder.names())
+    # But each is sealed once, so what one listing misses the other one has. The
+    # databases are looked at in between, since bundles go from one form to the other.
+    first = frozenset(folder.names())
     bundles: list[BundleInfo] = []
+    has_databases = any(name.endswith(".sqlcipher") for name in first)
+    if has_databases:
+        bundles += _rows(folder, unlock, locked)
+    present = first | frozenset(folder.names())
+    converted = {(bundle.stem, bundle.signal) for bundle in bundles}
     foreign: list[str] = []
+    is_whole = True
     for name in present:
         # Nearly half of all names are sidecars, which their bundles answer for.
         if name.endswith(_SKETCH_END) and name[: -len(_SKETCH_END)] + _SEALED_END in present:
@@ -137,13 +178,33 @@ def _list(folder: Folder) -> Listing:
             if name.endswith(_SEALED_END):
                 sidecar = name[: -len(_SEALED_END)] + _SKETCH_END
                 foreign += {sidecar} & present
+        elif (parsed.stem, parsed.signal) in converted:
+            continue  # A conversion was stopped between the new form and the end of the old one.
         elif parsed.kind == names.SEALED or (
             parsed.kind == names.OPEN
             and names.sealed_name(parsed.stem, parsed.signal) not in present
         ):
-            _add(folder, parsed, bundles, foreign)
+            is_whole &= _add(folder, parsed, bundles, foreign)
     bundles.sort(key=lambda bundle: (bundle.created_ns, bundle.stem, bundle.signal))
-    return Listing(bundles, sorted(foreign))
+    return Listing(bundles, sorted(foreign)), is_whole or not has_databases
+
+
+def _rows(folder: Folder, unlock: Keys | None, locked: list[StoreError] | None) -> list[BundleInfo]:
+    from stack_composer.telemetry.store import keys
+    from stack_composer.telemetry.store.encrypted import database, rows
+
+    unlock = keys.configured() if unlock is None else unlock
+    found: dict[tuple[str, str], BundleInfo] = {}
+    for parsed in database.find_databases(folder):
+        try:
+            for bundle in rows.list_rows(database.Database(folder.path, parsed, unlock)):
+                # A new key: a bundle is in both databases for a moment, and the same.
+                found.setdefault((bundle.stem, bundle.signal), bundle)
+        except StoreError as error:
+            if locked is None:
+                raise
+            locked.append(error)
+    return list(found.values())
 
 
 def _add(
@@ -151,18 +212,19 @@ def _add(
     parsed: names.BundleName,
     bundles: list[BundleInfo],
     foreign: list[str],
-) -> None:
+) -> bool:
+    """Add a file to what was found; False if it is gone."""
     try:
         found = folder.stat(parsed.name)
     except FileNotFoundError:
         sealed = names.parse_name(names.sealed_name(parsed.stem, parsed.signal))
         # Sealed since it was listed, or purged.
         if parsed.kind == names.OPEN and sealed is not None:
-            _add(folder, sealed, bundles, foreign)
-        return
+            return _add(folder, sealed, bundles, foreign)
+        return False
     if not stat.S_ISREG(found.st_mode) or (hasattr(os, "geteuid") and found.st_uid != os.geteuid()):
         foreign.append(parsed.name)
-        return
+        return True
     sketch = names.sketch_name(parsed.stem, parsed.signal)
     sketch_bytes = 0
     if parsed.kind == names.SEALED:
@@ -180,6 +242,7 @@ def _add(
             sketch_bytes,
         )
     )
+    return True
 
 
 def read_sketch(bundle: BundleInfo) -> Sketch | None:
@@ -219,6 +282,10 @@ def read_head(bundle: BundleInfo) -> Head | None:
 
 
 def _read_sidecar(bundle: BundleInfo, bytes_max: int) -> bytes:
+    if bundle.database is not None:
+        from stack_composer.telemetry.store.encrypted.rows import read_sidecar_bytes
+
+        return read_sidecar_bytes(bundle.database, bundle, bytes_max)
     path = os.path.join(os.path.dirname(bundle.path), names.sketch_name(bundle.stem, bundle.signal))
     try:
         with open(path, "rb", buffering=0, opener=_open_unlinked) as file:
@@ -258,6 +325,13 @@ def _read_index(bundle: BundleInfo, counts: Counter[str]) -> Index | None:
         return None
     from stack_composer.telemetry.store.index import decode_index
 
+    if bundle.database is not None:
+        from stack_composer.telemetry.store.encrypted import rows
+
+        data = rows.read_beside(bundle.database, bundle, rows.INDEX)
+        if not data:
+            return None
+        return _counted(decode_index(data), counts)
     try:
         with open(bundle.path, "rb", buffering=0, opener=_open_unlinked) as file:
             tail, start = _tail(file)
@@ -269,13 +343,16 @@ def _read_index(bundle: BundleInfo, counts: Counter[str]) -> Index | None:
                 tail = file.read(size)
     except OSError:
         return None
-    index = decode_index(tail[-size:])
+    return _counted(decode_index(tail[-size:]), counts)
+
+
+def _counted(index: Index | None, counts: Counter[str]) -> Index | None:
     if index is None:
         counts["damaged_index"] += 1
     return index
 
 
-def _tail(file: FileIO) -> tuple[bytes, int | None]:
+def _tail(file: FileIO | io.BytesIO) -> tuple[bytes, int | None]:
     """Read the end of a sealed file, and where its index begins if it has one."""
     from stack_composer.telemetry.store.index import start_of_index
 
@@ -314,20 +391,89 @@ def read_lines(
     if isinstance(source, str):
         yield from _read_foreign(source, counts, line_bytes_max)
         return
-    path, sealed = source.path, source.sealed
+    pieces = _pieces_of(source, counts, frames)
+    if pieces is None:
+        elsewhere = _converted(source)
+        # The same frames: a conversion copies them.
+        pieces = None if elsewhere is None else _pieces_of(elsewhere, counts, frames)
+    if pieces is None:
+        counts["gone"] += 1
+        return
+    yield from _lines(pieces, counts, line_bytes_max, keep_tail=False)
+
+
+def _pieces_of(
+    bundle: BundleInfo, counts: Counter[str], frames: Iterable[Frame] | None
+) -> Iterable[bytes | None] | None:
+    """Give the lines in pieces; None if the bundle is not there any more."""
+    if bundle.database is not None:
+        from stack_composer.telemetry.store.encrypted import rows
+
+        if not rows.is_there(bundle.database, bundle):
+            return None
+        if frames is not None:
+            return _unpack_some(rows.read_some(bundle.database, bundle, frames), counts)
+        return _unpack_rows(bundle, counts)
+    path, sealed = bundle.path, bundle.sealed
     if not sealed and not os.path.lexists(path):
         path, sealed = path + ".zst", True
     try:
         fd = _open_regular(path)
     except FileNotFoundError:
-        counts["gone"] += 1
-        return
-    pieces: Iterable[bytes | None]
+        return None
     if frames is not None:
-        pieces = _unpack_some(path, fd, counts, frames)
-    else:
-        pieces = _unpack(path, fd, counts) if sealed else _pieces(path, fd)
-    yield from _lines(pieces, counts, line_bytes_max, keep_tail=False)
+        return _unpack_some(_read_some(path, fd, frames), counts)
+    return _unpack(path, fd, counts) if sealed else _pieces(path, fd)
+
+
+def _converted(bundle: BundleInfo) -> BundleInfo | None:
+    """Look for a bundle in another form: converted since it was listed."""
+    directory = os.path.dirname(bundle.path)
+    if bundle.database is not None:
+        directory = bundle.database.directory
+    elif not any(name.endswith(".sqlcipher") for name in _names(directory)):
+        return None  # Purged, as a rule; a folder of files alone is not listed for each.
+    key = (bundle.stem, bundle.signal)
+    for found in list_bundles(directory, locked=[]).bundles:
+        if (found.stem, found.signal) == key:
+            return found
+    return None
+
+
+def _names(directory: str) -> list[str]:
+    try:
+        return os.listdir(directory)
+    except OSError:
+        return []
+
+
+def _unpack_rows(bundle: BundleInfo, counts: Counter[str]) -> Iterator[bytes | None]:
+    from stack_composer.telemetry.store.encrypted.rows import read_frames
+
+    assert bundle.database is not None
+    done = 0
+    for start, data in read_frames(bundle.database, bundle, counts):
+        if data is None:
+            yield None
+            continue
+        position = start
+        for piece in unpack_frame(data, counts):
+            fresh = piece
+            if piece is not None:
+                # Merged since it was begun: the beginning was given out before.
+                fresh = piece[max(done - position, 0) :]
+                position += len(piece)
+            yield fresh
+        done = max(done, position)
+        if done > PLAIN_BYTES_MAX:
+            counts["too_large"] += 1
+            yield None
+            return
+
+
+def unpack_frame(data: bytes, counts: Counter[str]) -> Iterator[bytes | None]:
+    """Unpack frames held in memory; None says that something is missing at this place."""
+    yield from _Frames(io.BytesIO(data), counts).unpack()
 
 
 def read_new_lines(
@@ -343,6 +489,8 @@ def read_new_lines(
     Raises:
         StoreError: The file cannot be read.
     """
+    if bundle.database is not None:
+        return _new_lines_of_rows(bundle, offset)
     try:
         fd = _open_regular(bundle.path)
     except FileNotFoundError:
@@ -370,6 +518,20 @@ def _new_lines_of_sealed(bundle: BundleInfo, offset: int) -> tuple[list[bytes], 
     # Frames hold the very bytes of the plain bundle, so its offsets still hold.
     data = b"".join(piece or b"" for piece in _unpack(path, fd, Counter()))
     return [line for line in data[offset:].split(b"\n") if line], max(offset, len(data))
+
+
+def _new_lines_of_rows(bundle: BundleInfo, offset: int) -> tuple[list[bytes], int]:
+    """Read the next frame behind ``offset``; one that is damaged is passed over."""
+    from stack_composer.telemetry.store.encrypted.rows import read_frames
+
+    assert bundle.database is not None
+    for start, packed in read_frames(bundle.database, bundle, Counter(), behind=offset):
+        data = b"".join(piece or b"" for piece in unpack_frame(packed or b"", Counter()))
+        # Merged frames begin before the offset.
+        fresh = data[max(offset - start, 0) :]
+        if fresh:
+            return [line for line in fresh.split(b"\n") if line], max(start, offset) + len(fresh)
+    return [], offset
 
 
 def _open_unlinked(path: str, flags: int) -> int:
@@ -413,12 +575,7 @@ def _unpack(path: str, fd: int, counts: Counter[str]) -> Iterator[bytes | None]:
             raise store_error("read", path, error) from error
 
 
-def _unpack_some(
-    path: str, fd: int, counts: Counter[str], chosen: Iterable[Frame]
-) -> Iterator[bytes]:
-    """Unpack frames that an index told of; a damaged one is left out and counted."""
-    from stack_composer.telemetry.store import zstd
-
+def _read_some(path: str, fd: int, chosen: Iterable[Frame]) -> Iterator[tuple[Frame, bytes]]:
     with os.fdopen(fd, "rb", buffering=0) as file:
         for frame in chosen:
             try:
@@ -426,15 +583,23 @@ def _unpack_some(
                 data = file.read(frame.bytes)
             except OSError as error:
                 raise store_error("read", path, error) from error
-            decompressor = zstd.ZstdDecompressor()
-            try:
-                plain = decompressor.decompress(data, _FRAME_BYTES_MAX)
-            except zstd.ZstdError:
-                plain = b""
-            if decompressor.eof and len(plain) == frame.plain_bytes:
-                yield plain
-            else:
-                counts["damaged_frame"] += 1
+            yield frame, data
+
+
+def _unpack_some(found: Iterable[tuple[Frame, bytes]], counts: Counter[str]) -> Iterator[bytes]:
+    """Unpack frames that an index told of; a damaged one is left out and counted."""
+    from stack_composer.telemetry.store import zstd
+
+    for frame, data in found:
+        decompressor = zstd.ZstdDecompressor()
+        try:
+            plain = decompressor.decompress(data, _FRAME_BYTES_MAX)
+        except zstd.ZstdError:
+            plain = b""
+        if decompressor.eof and len(plain) == frame.plain_bytes:
+            yield plain
+        else:
+            counts["damaged_frame"] += 1
 
 
 class _Frames:
@@ -445,7 +610,7 @@ class _Frames:
     handed on as it comes, since holding it would not be bounded.
     """
 
-    def __init__(self, file: FileIO, counts: Counter[str]) -> None:
+    def __init__(self, file: FileIO | io.BytesIO, counts: Counter[str]) -> None:
         # Imported here, since most questions are answered by sidecars alone.
         from stack_composer.telemetry.store import zstd
 

@@ -10,7 +10,8 @@ The steps, in the order in which they are taken:
 ``tighten``
     Take away what group and others may do with a file.
 ``remove``
-    Delete a half-made file of a sealing that nobody is at any more.
+    Delete a half-made file of a sealing that nobody is at any more; or of an encrypted
+    database that was being made or destroyed, with its key.
 ``seal``
     Seal a plain bundle whose writer is dead; its torn tail is not copied.
 ``rebuild``
@@ -26,6 +27,9 @@ sidecar gets its name; the new bundle takes the place of the old one, in one ste
 plain bundle goes last. So at each moment a reader finds the lines once, and a repair
 that dies is taken up by the next one. Two repairs at once are kept apart by a lock; a
 bundle that is being written, or sealed, is left alone.
+
+What is in an encrypted database is surveyed too, and never mended: a page that was changed
+there is lost, and what can be read stays where it is.
 """
 
 from __future__ import annotations
@@ -38,7 +42,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stack_composer.telemetry import effects
 from stack_composer.telemetry.errors import LineRefusedError, StoreError
-from stack_composer.telemetry.store import lock, names, quarantine, reader
+from stack_composer.telemetry.store import keys, lock, names, quarantine, reader
+from stack_composer.telemetry.store.encrypted import erase
 from stack_composer.telemetry.store.folder import open_folder, store_error, sync_file
 from stack_composer.telemetry.store.recover import plan_recovery
 from stack_composer.telemetry.store.retention import is_being_written
@@ -84,6 +89,8 @@ class Condition(NamedTuple):
         has_plain: The plain bundle is there beside the sealed one.
         unreadable: Why it could not be read at all, or "".
         has_bad_index: What tells where things are in it is damaged: it is only slower.
+
+    Of a bundle in a database ``is_torn`` is never true: an append is all or nothing.
     """
 
     bundle: BundleInfo
@@ -116,12 +123,14 @@ class Survey(NamedTuple):
         loose: Files of ours that others may look into.
         leftover: Half-made files that belong to nobody.
         is_folder_loose: The folder itself is open to others.
+        half_made: Files of databases that were being made or destroyed by somebody killed.
     """
 
     conditions: list[Condition]
     loose: list[str]
     leftover: list[str]
     is_folder_loose: bool = False
+    half_made: tuple[str, ...] = ()
 
 
 class Step(NamedTuple):
@@ -155,7 +164,8 @@ def survey(directory: str, *, progress: Callable[[int, int], None] | None = None
         FolderRefusedError: As ``list_bundles``.
         StoreError: As ``list_bundles``.
     """
-    bundles = reader.list_bundles(directory).bundles
+    # A database that cannot be opened is no bundle's matter: ``checks_encryption`` says it.
+    bundles = reader.list_bundles(directory, locked=[]).bundles
     conditions = []
     for done, bundle in enumerate(bundles):
         if progress is not None:
@@ -168,18 +178,23 @@ def survey(directory: str, *, progress: Callable[[int, int], None] | None = None
     present = os.listdir(directory) if os.path.isdir(directory) else []
     is_open = bool(present) and bool(loose_mode(directory, 0o700))
     leftover = plan_recovery(present).leftover
-    return Survey(conditions, loose_files(directory), leftover, is_open)
+    half_made = tuple(erase.half_made(directory))
+    return Survey(conditions, loose_files(directory), leftover, is_open, half_made)
 
 
 def loose_files(directory: str) -> list[str]:
     """Names of our files that allow group or others anything."""
     ours = []
-    for bundle in reader.list_bundles(directory).bundles:
+    for bundle in reader.list_bundles(directory, locked=[]).bundles:
+        if bundle.database is not None:
+            continue
         ours.append(os.path.basename(bundle.path))
         if bundle.sketch_bytes:
             ours.append(names.sketch_name(bundle.stem, bundle.signal))
         if bundle.sealed:
             ours.append(names.page_name(bundle.stem, bundle.signal))
+    if os.path.isdir(directory):
+        ours += sorted(filter(names.is_of_database, os.listdir(directory)))
     return [name for name in ours if loose_mode(os.path.join(directory, name), 0o600)]
 
 
@@ -259,6 +274,8 @@ def plan_repair(found: Survey) -> list[Step]:
         steps.append(Step(TIGHTEN, ".", "others can see into the folder"))
     steps += [Step(TIGHTEN, name, "others can read it") for name in found.loose]
     steps += [Step(REMOVE, name, "left by an interrupted seal") for name in found.leftover]
+    half_made = "of a database that was being made or destroyed"
+    steps += [Step(REMOVE, name, half_made) for name in found.half_made]
     for condition in found.conditions:
         steps += _steps_for(condition)
     return sorted(steps, key=lambda step: ACTIONS.index(step.action))
@@ -266,7 +283,7 @@ def plan_repair(found: Survey) -> list[Step]:
 
 def _steps_for(condition: Condition) -> Iterator[Step]:
     name, damage = condition.name, condition.damage
-    if condition.is_written:
+    if condition.is_written or condition.bundle.database is not None:
         return
     if condition.unreadable:
         yield Step(QUARANTINE, name, "it cannot be read")
@@ -438,6 +455,8 @@ class _Repairer:
     def _tighten(self, name: str) -> bool:
         if name == ".":
             return True  # Opening the folder has done it.
+        if names.is_of_database(name):
+            return self._tighten_by_path(name)
         try:
             # By descriptor: what is opened was checked to be a file of ours.
             fd = self._folder.open(name)
@@ -449,7 +468,26 @@ class _Repairer:
             os.close(fd)
         return True
 
+    def _tighten_by_path(self, name: str) -> bool:
+        # The end of any descriptor of a database would end SQLite's locks in this process.
+        try:
+            found = self._folder.stat(name)
+        except FileNotFoundError:
+            return False
+        if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():
+            return False
+        os.chmod(self._folder.path_of(name), 0o600)
+        return True
+
+    def _remove_half_made(self, name: str) -> bool:
+        # The first step clears all that belongs together; who makes one holds the lock.
+        if name in erase.half_made(self._folder.path):
+            erase.clear(self._folder.path, keys.configured())
+        return not self._folder.exists(name)
+
     def _remove(self, name: str) -> bool:
+        if names.is_of_database(name):
+            return self._remove_half_made(name)
         # Looked at again: a sealer may have begun since.
         if name not in plan_recovery(self._folder.names()).leftover:
             return False

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from stack_composer.telemetry.store.folder import Folder
     from stack_composer.telemetry.store.reader import BundleInfo
 
+DATABASE_IDLE_S: Final = 2 * 3_600
+"""In a database no lock tells the living from the dead: time does."""
+
 _DAY_NS: Final = 86_400 * 1_000_000_000
 
 
@@ -105,7 +108,8 @@ def plan_purge(
 def closed_bundles(bundles: Iterable[BundleInfo]) -> list[BundleInfo]:
     """Those that nobody is writing: sealed ones, and those whose writer is dead.
 
-    Whether a writer lives is told by its lock, taken for a moment and given back.
+    Whether a writer lives is told by its lock, taken for a moment and given back; in a
+    database, by whether it has closed the bundle, or written to it lately.
     """
     return [bundle for bundle in bundles if bundle.sealed or not is_being_written(bundle)]
 
@@ -119,8 +123,10 @@ def is_being_written(bundle: BundleInfo) -> bool:
     Raises:
         StoreError: The folder cannot be used.
     """
-    if bundle.sealed:
+    if bundle.sealed or bundle.closed:
         return False
+    if bundle.database is not None:
+        return effects.wall_ns() - bundle.updated_ns < DATABASE_IDLE_S * 10**9
     directory, name = os.path.split(bundle.path)
     folder = open_folder(directory, create=False)
     try:
@@ -156,14 +162,23 @@ def apply_purge(plan: PurgePlan) -> PurgeResult:
     Sidecar and page go before their bundle: stopped between, a bundle without them is
     left, which the next purge finds. A plain bundle is deleted under its
     lock, or not at all; if it was sealed since it was listed, the sealed one goes.
+    What is in a database goes first, and leaves no page of it behind.
 
     Raises:
         StoreError: A file cannot be deleted; those before it are gone.
     """
     deleted = deleted_bytes = in_use = 0
     folders: dict[str, Folder] = {}
+    rows = [bundle for bundle in plan.delete if bundle.database is not None]
+    if rows:
+        from stack_composer.telemetry.store.encrypted.erase import erase_bundles
+
+        deleted += erase_bundles(rows).deleted
+        deleted_bytes += sum(map(size_of, rows))
     try:
         for bundle in plan.delete:
+            if bundle.database is not None:
+                continue
             directory, name = os.path.split(bundle.path)
             if directory not in folders:
                 folders[directory] = open_folder(directory, create=False)

@@ -1,0 +1,191 @@
+"""Finish a bundle of the database: few large frames, index, sidecar, and no more lines.
+
+Reading, merging and decoding take time and no lock. Then one transaction looks whether
+the bundle is as it was, puts frames, index and sidecar in place and sets ``sealed``:
+readers see it before or after, nothing between, and a process that dies leaves it as it
+was. Whoever appends asks for ``sealed = 0`` in the same statement, so its next line goes
+to a new bundle. Anybody may do this for a bundle whose writer has ended in order
+(``closed``), or has not been heard of for ``IDLE_S``; if two do, the second one finds it
+done.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from stack_composer.telemetry.errors import LineRefusedError, StoreError
+from stack_composer.telemetry.store.encrypted.database import run
+from stack_composer.telemetry.store.encrypted.rows import INDEX
+from stack_composer.telemetry.store.index import FrameNote, encode_index
+from stack_composer.telemetry.store.marks import Marks
+from stack_composer.telemetry.store.seal import FRAME_BYTES
+from stack_composer.telemetry.store.sidecar import Sidecar, encode_sidecar
+from stack_composer.telemetry.store.sketch import Sketch
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+    from typing import Final
+
+    from stack_composer.telemetry.store.encrypted.database import Database
+    from stack_composer.telemetry.store.reader import BundleInfo
+
+IDLE_S: Final = 3_600
+"""Beyond the age at which any writer begins a new bundle: then its writer is dead."""
+
+MERGED_BYTES: Final = 16 * 2**10
+"""Frames smaller than this on average are merged: they waste room in pages, and pack badly."""
+
+_DECODED_BYTES_A_STEP: Final = 256 * 2**10
+
+
+class RowSealing:
+    """The sealing of one bundle of a database, in steps of a few milliseconds.
+
+    Args:
+        database: Where it is.
+        bundle: Which one.
+        sketch: Of all its lines; None builds one by decoding them.
+        marks: Of all its appends; as for ``store.seal.Sealing``.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        bundle: BundleInfo,
+        sketch: Sketch | None,
+        marks: Marks | None = None,
+    ) -> None:
+        self.bundle = bundle
+        self._database = database
+        self._decode = sketch is None
+        self._sketch = Sketch() if sketch is None else sketch
+        self._marks = Marks() if marks is None or sketch is None else marks
+        self._refused_lines = 0
+        self._steps = self._run()
+
+    def step(self) -> bool:
+        """Do a little; True when it is sealed, or need not be.
+
+        Raises:
+            StoreError: It cannot be read or written, and stays as it is.
+        """
+        return next(self._steps, True)
+
+    def _run(self) -> Generator[bool, None, None]:
+        known = self._look()
+        if known is None:
+            return
+        plain_bytes, lines, size, chunks = known
+        merged: list[tuple[int, int, bytes]] = []
+        notes: list[FrameNote] = []
+        is_merged = chunks > 1 and size < chunks * MERGED_BYTES
+        done = yield from self._read(notes, merged if is_merged else None)
+        if done != plain_bytes:
+            return  # Somebody else has sealed, or purged it meanwhile.
+        yield False
+        size = sum(note.packed_bytes for note in notes)
+        index = encode_index(notes, size)
+        size += len(index)
+        sidecar = Sidecar(size, plain_bytes, lines, 0, self._refused_lines, self._sketch)
+        data = encode_sidecar(sidecar)
+        row, stem = self.bundle.row, self.bundle.stem
+        with self._database.change("seal a bundle in") as connection:
+            found = run(
+                connection,
+                "SELECT plain_bytes FROM bundle WHERE id = ? AND stem = ? AND sealed = 0",
+                (row, stem),
+            )
+            if found != [(plain_bytes,)]:
+                return  # Sealed, purged, or appended to: its writer lives after all.
+            if is_merged:
+                run(connection, "DELETE FROM chunk WHERE bundle = ?", (row,))
+                connection.executemany(
+                    "INSERT INTO chunk (bundle, start, plain_bytes, data) VALUES (?, ?, ?, ?)",
+                    [(row, *frame) for frame in merged],
+                )
+            run(connection, "REPLACE INTO sidecar VALUES (?, ?)", (row, data))
+            run(connection, "REPLACE INTO beside VALUES (?, ?, ?)", (row, INDEX, index))
+            run(
+                connection,
+                "UPDATE bundle SET sealed = 1, closed = 1, bytes = ? WHERE id = ?",
+                (size, row),
+            )
+
+    def _look(self) -> tuple[int, int, int, int] | None:
+        with self._database.use() as connection:
+            rows = run(
+                connection,
+                "SELECT plain_bytes, lines, bytes, (SELECT count(*) FROM chunk WHERE bundle = b.id)"
+                " FROM bundle AS b WHERE id = ? AND stem = ? AND sealed = 0",
+                (self.bundle.row, self.bundle.stem),
+            )
+        return rows[0] if rows else None
+
+    def _read(
+        self, notes: list[FrameNote], merged: list[tuple[int, int, bytes]] | None
+    ) -> Generator[bool, None, int]:
+        from stack_composer.telemetry.store.encrypted.rows import read_frames
+        from stack_composer.telemetry.store.reader import unpack_frame
+        from stack_composer.telemetry.store.zstd import compress_frame
+
+        odd: Counter[str] = Counter()
+        held: list[bytes] = []
+        start = done = 0
+        for place, data in read_frames(self._database, self.bundle, odd):
+            plain = b"".join(piece or b"" for piece in unpack_frame(data or b"", odd))
+            if place != done:
+                return -1  # Merged meanwhile, by who seals it too.
+            done += len(plain)
+            if self._decode:
+                yield from self._count(plain)
+            if merged is None:
+                notes.append(self._note(place, plain, len(data or b"")))
+                if done - start >= FRAME_BYTES:
+                    start = done
+                    yield False
+                continue
+            held.append(plain)
+            if done - start >= FRAME_BYTES:
+                self._merge(merged, notes, start, b"".join(held), compress_frame)
+                held, start = [], done
+                yield False
+        if held and merged is not None:
+            self._merge(merged, notes, start, b"".join(held), compress_frame)
+        if odd.total():
+            raise StoreError(
+                f"a bundle in {self._database.path} is damaged and stays as it is",
+                hint="run 'stack-composer telemetry doctor'",
+            )
+        return done
+
+    def _merge(
+        self,
+        merged: list[tuple[int, int, bytes]],
+        notes: list[FrameNote],
+        start: int,
+        plain: bytes,
+        compress: Callable[[bytes], bytes],
+    ) -> None:
+        frame = compress(plain)
+        merged.append((start, len(plain), frame))
+        notes.append(self._note(start, plain, len(frame)))
+
+    def _note(self, start: int, plain: bytes, packed_bytes: int) -> FrameNote:
+        times_and_keys = self._marks.within(start, start + len(plain))
+        return FrameNote(packed_bytes, len(plain), plain.count(b"\n"), *times_and_keys)
+
+    def _count(self, plain: bytes) -> Generator[bool, None, None]:
+        from stack_composer.telemetry.store.index_line import mark_line
+
+        decoded_bytes = 0
+        for line in plain.split(b"\n")[:-1]:
+            try:
+                self._sketch.add_line(self.bundle.signal, line)
+            except LineRefusedError:
+                self._refused_lines += 1
+            mark_line(self._marks, self.bundle.signal, line)
+            decoded_bytes += len(line)
+            if decoded_bytes >= _DECODED_BYTES_A_STEP:
+                decoded_bytes = 0
+                yield False
