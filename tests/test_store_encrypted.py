@@ -372,7 +372,7 @@ def test_the_search_of_decrypted_pages_would_find_it(directory: Path, keys: Keys
     with database.use() as connection:
         run(connection, "PRAGMA wal_checkpoint(TRUNCATE)")
         run(connection, "PRAGMA secure_delete=OFF")
-        for table in ("bundle", "chunk", "sidecar"):
+        for table in ("bundle", "chunk", "sidecar", "beside"):
             run(connection, f"DELETE FROM {table}")  # noqa: S608 - of the line above
         run(connection, "PRAGMA wal_checkpoint(TRUNCATE)")
     plain = decrypted(database)

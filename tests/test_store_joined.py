@@ -27,6 +27,8 @@ from stack_composer.telemetry import gdpr
 from stack_composer.telemetry.config import load_config
 from stack_composer.telemetry.errors import StoreError, StoreLockedError
 from stack_composer.telemetry.outputs import make_outputs
+from stack_composer.telemetry.record import recorder
+from stack_composer.telemetry.relief import Relief
 from stack_composer.telemetry.store import (
     convert,
     names,
@@ -41,9 +43,11 @@ from stack_composer.telemetry.store import (
     keys as key_module,
 )
 from stack_composer.telemetry.store.encrypted import database as databases
+from stack_composer.telemetry.store.encrypted import erase
+from stack_composer.telemetry.store.encrypted import intake as row_intake
 from stack_composer.telemetry.store.encrypted.database import run as run_sql
 from stack_composer.telemetry.store.evidence import Evidence
-from stack_composer.telemetry.store.folder import Folder
+from stack_composer.telemetry.store.folder import Folder, open_folder
 from stack_composer.telemetry.store.keys import Keys
 from stack_composer.telemetry.store.writer import BundleWriter
 from store_lines import append, names_in, sketch_of, spans_line, tick_until_idle
@@ -167,6 +171,57 @@ def test_relief_takes_the_oldest_rows(directory: Path, keys: Keys) -> None:
     assert len(rows_of(directory, keys)) == len(bundles) - len(chosen)
 
 
+def test_relief_finds_rows_by_the_configured_key(
+    directory: Path, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder, "steps", {})
+    write(directory, keys, LINES, bundle_bytes_max=3_000)
+    before = len(rows_of(directory, keys))
+    Relief(load_config())._free(1)
+    assert len(rows_of(directory, keys)) < before
+    assert recorder.steps.get("deleted")
+
+
+@pytest.mark.parametrize(("durability", "is_synced"), [("buffered", False), ("batch", True)])
+def test_the_end_of_a_program_syncs_as_for_files(
+    directory: Path,
+    keys: Keys,
+    durability: str,
+    is_synced: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    writer = writer_of(directory, keys, durability=durability)
+    append(writer, LINES[0])  # type: ignore[arg-type]
+    synced: list[str] = []
+    monkeypatch.setattr(databases.Database, "sync", lambda self: synced.append(self.name))
+    writer.close()
+    assert bool(synced) == is_synced
+
+
+def test_a_sealed_bundle_is_on_the_disk(
+    directory: Path, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = writer_of(directory, keys, bundle_bytes_max=1_000)
+    synced: list[str] = []
+    monkeypatch.setattr(databases.Database, "sync", lambda self: synced.append(self.name))
+    for line in LINES[:5]:
+        append(writer, line)  # type: ignore[arg-type]
+    assert not synced
+    while writer.tick():
+        pass
+    assert synced
+    writer.close()
+
+
+def test_a_lock_that_was_erased_is_taken_anew(directory: Path) -> None:
+    folder = open_folder(str(directory), create=True)
+    with databases.store_lock(folder):
+        folder.remove(names.STORE_LOCK)
+        with databases.store_lock(folder):
+            assert folder.exists(names.STORE_LOCK)
+    folder.close()
+
+
 # --- GDPR ---------------------------------------------------------------------------
 
 
@@ -213,6 +268,15 @@ def test_a_generation_under_gdpr_empties_the_database(
     )
     assert done.returncode == bool(ending), done.stderr
     assert reader.list_bundles(str(directory), keys).bundles == []
+
+
+def test_the_command_under_gdpr_empties_the_database(directory: Path, keys: Keys) -> None:
+    write(directory, keys, LINES[:5])
+    plain(directory, 2)
+    done = run("--gdpr", "run", sys.executable, "-c", "pass")
+    assert done.returncode == 0, done.stderr
+    assert reader.list_bundles(str(directory), keys).bundles == []
+    assert not gdpr.is_owed(str(directory))
 
 
 # --- finding a trace ----------------------------------------------------------------
@@ -345,6 +409,33 @@ def test_doctor_reports_rows_and_says_that_nothing_mends_them(directory: Path, k
     assert len(rows_of(directory, keys)) > 3
 
 
+def test_status_shows_rows_files_what_is_locked_and_the_disk(directory: Path, keys: Keys) -> None:
+    write(directory, keys, LINES, bundle_bytes_max=3_000)
+    plain(directory, 3)
+    found = ok_json("telemetry", "status")
+    assert found["encryption"] == "sqlcipher"
+    assert found["locked"] == []
+    assert found["quarantine"] == {"files": 0, "bytes": 0}
+    count = len(rows_of(directory, keys))
+    assert "pressure" in found
+    lock_out(directory, keys)
+    locked = json.loads(run("telemetry", "status", "--json").stdout)
+    assert locked["locked"]
+    assert count > 3
+
+
+@pytest.mark.parametrize("where", ["rows", "files"])
+def test_show_finds_one_trace_wherever_it_is(directory: Path, keys: Keys, where: str) -> None:
+    write(directory, keys, LINES, bundle_bytes_max=3_000)
+    if where == "files":
+        ok("telemetry", "store", "decrypt", "--yes")
+    found = ok_lines("telemetry", "show", "--as", "records", "--limit", "0", "--trace", f"{7:032x}")
+    assert len(found) == 2
+    assert (
+        ok_lines("telemetry", "show", "--as", "records", "--limit", "0", "--trace", "f" * 32) == []
+    )
+
+
 def test_doctor_looks_at_the_files_of_a_locked_store(directory: Path, keys: Keys) -> None:
     write(directory, keys, LINES)
     plain(directory, 3)
@@ -438,6 +529,60 @@ def test_what_is_imported_lands_in_the_database_once(
     # And what is purged can be imported anew.
     ok("telemetry", "purge", "--all", "--yes")
     assert imported(source)["records"]["traces"] == 120
+
+
+def test_a_purge_takes_the_page_of_the_ledger_along(
+    directory: Path, keys: Keys, tmp_path: Path
+) -> None:
+    source = tmp_path / "from-elsewhere.jsonl"
+    source.write_bytes(b"".join(LINES))
+    imported(source)
+    plan = retention.plan_purge(rows_of(directory, keys), now_ns=0, keep_days=0, kept_bytes_max=0)
+    bundles = rows_of(directory, keys)
+    retention.apply_purge(plan)
+    assert bundles[0].database is not None
+    with bundles[0].database.use() as connection:
+        for table in ("bundle", "chunk", "sidecar", "beside"):
+            assert run_sql(connection, f"SELECT count(*) FROM {table}") == [(0,)]  # noqa: S608
+    assert imported(source)["records"]["traces"] == 120
+
+
+def test_an_import_that_fails_half_way_leaves_nothing(
+    directory: Path, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    intake = row_intake.DatabaseIntake(str(directory), key_id=b"k" * 8, keys=keys)
+    for line in LINES:
+        intake.append("traces", line, sketch_of(line))
+    real = row_intake._insert_parts
+
+    def stop(connection: Any, row: int, packed: row_intake.Packed) -> None:
+        real(connection, row, packed)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(row_intake, "_insert_parts", stop)
+    with pytest.raises(KeyboardInterrupt):
+        intake.commit("traces", bytes(12))
+    assert rows_of(directory, keys) == []
+    monkeypatch.setattr(row_intake, "_insert_parts", real)
+    # Nothing is lost of it either, should who imports try again.
+    intake.commit("traces", bytes(12))
+    intake.close()
+    assert lines_in(directory, keys) == LINES
+
+
+def test_an_import_goes_on_in_the_new_database_of_a_rekey(directory: Path, keys: Keys) -> None:
+    write(directory, keys, LINES[:3])
+    database = database_of(directory, keys)
+    erase.retire(database)
+    with pytest.raises(databases.GoneError):
+        row_intake.insert_bundle(
+            database, row_intake._new_bundle("traces"), row_intake.Packed([(0, 1, b"x")])
+        )
+    intake = row_intake.DatabaseIntake(str(directory), key_id=b"k" * 8, keys=keys)
+    intake.append("traces", LINES[5], sketch_of(LINES[5]))
+    intake.commit("traces", bytes(12))
+    assert len(convert.databases(str(directory))) == 2
+    assert sorted(lines_in(directory, keys)) == sorted([*LINES[:3], LINES[5]])
 
 
 def test_an_import_without_a_key_writes_nothing(

@@ -255,6 +255,8 @@ class Database:
             )
         level = "FULL" if self._durability == "sync" else "NORMAL"
         run(connection, f"PRAGMA synchronous={level}")
+        # On macOS, where fsync leaves what it was given in the disk's own cache.
+        run(connection, "PRAGMA fullfsync=1")
 
     # -- what is asked often -----------------------------------------------------------
 
@@ -396,22 +398,31 @@ def store_lock(
         StoreError: Somebody else has it, for longer than ``wait_s``.
         OSError: The file cannot be made.
     """
+    until_ns = effects.monotonic_ns() + int(wait_s * 1e9)
+    fd = _locked(folder, name, until_ns)
+    while not os.fstat(fd).st_nlink:
+        os.close(fd)  # Somebody has erased the folder's files meanwhile.
+        fd = _locked(folder, name, until_ns)
+    try:
+        yield
+    finally:
+        os.close(fd)
+
+
+def _locked(folder: Folder, name: str, until_ns: int) -> int:
     try:
         fd = folder.create(name)
     except FileExistsError:
         fd = folder.open(name, write=True)
-    try:
-        until_ns = effects.monotonic_ns() + int(wait_s * 1e9)
-        while lock.try_lock(fd) == lock.HELD:
-            if effects.monotonic_ns() >= until_ns:
-                raise StoreError(
-                    f"another process is changing the store in {folder.path}",
-                    hint="wait for its end, and try again",
-                )
-            time.sleep(0.02)
-        yield
-    finally:
-        os.close(fd)
+    while lock.try_lock(fd) == lock.HELD:
+        if effects.monotonic_ns() >= until_ns:
+            os.close(fd)
+            raise StoreError(
+                f"another process is changing the store in {folder.path}",
+                hint="wait for its end, and try again",
+            )
+        time.sleep(0.02)
+    return fd
 
 
 def open_for_writing(directory: str, keys: Keys, *, durability: str = "buffered") -> Database:

@@ -269,6 +269,10 @@ class DatabaseWriter:
             raise
         if done:
             self._sealings.popleft()
+            if self._durability != "sync" and self._database is not None:
+                # As a sealed file is on the disk, whatever the level.
+                self._database.sync()
+                self._is_synced = True
 
     def _adopt(self) -> None:
         """Look for bundles whose writers have ended."""
@@ -326,10 +330,17 @@ class DatabaseWriter:
     def close(self) -> None:
         """End orderly: seal what is large, close what is small, and the database.
 
+        With "buffered" nothing is made durable that ``flush`` was not asked for, but
+        for sealed bundles.
+
         Raises:
             StoreError: A bundle could not be finished, and stays as it is.
         """
         failure: StoreError | None = None
+        try:
+            self.settle()
+        except StoreError as error:
+            failure = error
         small = []
         for live in list(self._live.values()):
             if live.size < SEALED_AT_CLOSE_BYTES_MIN:
