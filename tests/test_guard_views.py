@@ -134,6 +134,22 @@ def test_a_secret_broken_over_lines_is_masked_whole(guard: Guard, text: str) -> 
     assert AWS_KEY[9:] not in answer
 
 
+@pytest.mark.parametrize("before", ["the key of the new user\n", "ok.\r\n", "PORT=5432\n", "404\n"])
+@pytest.mark.parametrize("after", ["", "\nthanks\n", "\nBackup\nends"])
+def test_words_around_a_broken_secret_hide_it_not(guard: Guard, before: str, after: str) -> None:
+    """Lines that are joined to it would leave it no border of a word."""
+    text = f"{before}{AWS_KEY[:9]}\n{AWS_KEY[9:]}{after}"
+    answer = guard.texts([(guard.key("note"), text)])[0]
+    assert answer == f"{before}[redacted:aws-key]{after}"
+    assert answer == redact_reference(text)
+
+
+def test_a_soft_break_before_the_padding_of_a_secret_is_one(guard: Guard) -> None:
+    text = f"it is hf_{'uR7k' * 5}=\n{'mZ4q' * 4}=3D"
+    answer = guard.texts([(guard.key("note"), text)])[0]
+    assert answer == "it is [redacted:huggingface-token]=3D"
+
+
 @pytest.mark.parametrize(
     ("text", "kept"),
     [
