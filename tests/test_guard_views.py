@@ -6,6 +6,7 @@ import base64
 import contextlib
 import html
 import json
+import re
 import time
 from collections.abc import Callable
 from urllib.parse import quote
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from stack_composer.telemetry.guard import budget
 from stack_composer.telemetry.guard import views as module
 from stack_composer.telemetry.guard.engine import Guard
+from stack_composer.telemetry.guard.hidden import HIDDEN
 from stack_composer.telemetry.guard.policy import Policy
 from stack_composer.telemetry.guard.reference import redact_reference
 from stack_composer.telemetry.guard.views import TooDeepError, rewrite, views
@@ -226,6 +228,14 @@ def test_views_of_a_long_text_take_time_linear_in_it(part: str) -> None:
     with contextlib.suppress(TooDeepError):
         list(views(text))
     assert time.process_time() - begun < 2  # a quadratic way takes over a minute
+
+
+@pytest.mark.parametrize("part", ["+", "a+", "a ", "\\", "=", "%", "&a", '"', "a\n ", "> "])
+def test_signs_of_writings_are_searched_in_time_linear_in_the_text(part: str) -> None:
+    text = (part * (1 << 16))[: 1 << 16].encode()
+    begun = time.process_time()
+    re.search(HIDDEN, text)
+    assert time.process_time() - begun < 2  # a quadratic way takes some ten seconds
 
 
 def test_writings_within_each_other_without_end_are_dropped(guard: Guard) -> None:
