@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 from stack_composer.telemetry.guard.engine import Guard
 from stack_composer.telemetry.guard.examples import expand
 from stack_composer.telemetry.guard.policy import Policy
+from stack_composer.telemetry.guard.reference import redact_reference
 from stack_composer.telemetry.guard.validators import assigned, services, shapes
 
 GUARD = Guard(Policy(profile="default", identifiers="sha256"))
@@ -330,3 +333,17 @@ def test_a_key_of_a_cache_is_none_of_a_service() -> None:
     digest = "51d9ec0c747652cf8f1c88f79121e0fd"
     assert guard.value("note", f"cache miss key={digest}") == f"cache miss key={digest}"
     assert digest not in guard.value("note", f"redis api key={digest}")
+
+
+@pytest.mark.parametrize("value", ['S3cr"et9xyzQ', "ab\\cd9efXyz", 'a"9\\xQ!mmzK', "it's9Qx7zKm"])
+@pytest.mark.parametrize("depth", [0, 1, 2])
+def test_a_quoted_password_with_quotes_in_it_is_masked_whole(value: str, depth: int) -> None:
+    text = json.dumps({"password": value, "n": 1})
+    expected = json.dumps({"password": "[redacted:password]", "n": 1})
+    for _ in range(depth):
+        text, expected = json.dumps(text), json.dumps(expected)
+    assert GUARD.value("note", text) == expected
+    assert redact_reference(text) == expected
+    call = f"connect(password={value!r}, n=1)"
+    hidden = call.replace(repr(value)[1:-1], "[redacted:password]")
+    assert GUARD.value("note", call) == hidden

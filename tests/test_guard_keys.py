@@ -63,6 +63,8 @@ def test_any_key_can_be_cut(key: str) -> None:
         "privateKey",
         "session_token",
         "password1",
+        "pass_word",
+        "Pass-Phrase",
         "apiKeys",
         "APIKEY",
         "aPiKeY",

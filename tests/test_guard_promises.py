@@ -322,6 +322,19 @@ def test_a_part_of_a_path_is_secret_if_chance_made_it(value: str, *, secret: boo
     assert judged_url("path_secret", "/reset/", value, "/your") is secret
 
 
+@pytest.mark.parametrize(
+    ("before", "secret"),
+    [
+        ("/usr/share/doc/", False),
+        ("/usr/local/share/", False),
+        ("~/.local/share/app/", False),
+        ("https://h/share/doc/", True),
+    ],
+)
+def test_what_packages_share_is_no_invitation(before: str, *, secret: bool) -> None:
+    assert judged_url("path_secret", before, "openjdk-17-jre-headless", "/test") is secret
+
+
 @pytest.mark.parametrize("name", ["git", "HG", "svn", "anonymous"])
 def test_the_user_that_everybody_uses_is_nobody(name: str) -> None:
     assert not judged_url("url_user", "ssh://", name, "@h")
@@ -617,10 +630,12 @@ def test_a_value_is_its_names_unless_that_is_a_text() -> None:
     guard = make_guard()
     marker = "[redacted:credential-key]"
     name = "a" * 92 + ".api_key"
-    for key, value in (("name", "value"), ("key", "Value"), ("Key", "VALUE"), ("Name", "value")):
+    for key, value in (
+        ("name", "value"), ("key", "Value"), ("NAME", "VALUE"), ("Name", "value"),
+        ("header", "value"), ("k", "v"), ("Key", "val"),
+    ):  # fmt: skip
         held: dict[str, Any] = {key: name, value: "w", "n": 1}
-        taken = value != "VALUE"
-        assert guard.value("x", held) == {**held, value: marker if taken else "w"}
+        assert guard.value("x", held) == {**held, value: marker}
     held = {"name": "a" + name, "value": "w"}
     assert guard.value("x", held) == held
     assert guard.value("x", {"name": 7, "key": name, "value": "w"})["value"] == marker

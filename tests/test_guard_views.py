@@ -6,6 +6,7 @@ import base64
 import contextlib
 import html
 import json
+import re
 import time
 from collections.abc import Callable
 from urllib.parse import quote
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from stack_composer.telemetry.guard import budget
 from stack_composer.telemetry.guard import views as module
 from stack_composer.telemetry.guard.engine import Guard
+from stack_composer.telemetry.guard.hidden import HIDDEN
 from stack_composer.telemetry.guard.policy import Policy
 from stack_composer.telemetry.guard.reference import redact_reference
 from stack_composer.telemetry.guard.views import TooDeepError, rewrite, views
@@ -134,6 +136,22 @@ def test_a_secret_broken_over_lines_is_masked_whole(guard: Guard, text: str) -> 
     assert AWS_KEY[9:] not in answer
 
 
+@pytest.mark.parametrize("before", ["the key of the new user\n", "ok.\r\n", "PORT=5432\n", "404\n"])
+@pytest.mark.parametrize("after", ["", "\nthanks\n", "\nBackup\nends"])
+def test_words_around_a_broken_secret_hide_it_not(guard: Guard, before: str, after: str) -> None:
+    """Lines that are joined to it would leave it no border of a word."""
+    text = f"{before}{AWS_KEY[:9]}\n{AWS_KEY[9:]}{after}"
+    answer = guard.texts([(guard.key("note"), text)])[0]
+    assert answer == f"{before}[redacted:aws-key]{after}"
+    assert answer == redact_reference(text)
+
+
+def test_a_soft_break_before_the_padding_of_a_secret_is_one(guard: Guard) -> None:
+    text = f"it is hf_{'uR7k' * 5}=\n{'mZ4q' * 4}=3D"
+    answer = guard.texts([(guard.key("note"), text)])[0]
+    assert answer == "it is [redacted:huggingface-token]=3D"
+
+
 @pytest.mark.parametrize(
     ("text", "kept"),
     [
@@ -210,6 +228,14 @@ def test_views_of_a_long_text_take_time_linear_in_it(part: str) -> None:
     with contextlib.suppress(TooDeepError):
         list(views(text))
     assert time.process_time() - begun < 2  # a quadratic way takes over a minute
+
+
+@pytest.mark.parametrize("part", ["+", "a+", "a ", "\\", "=", "%", "&a", '"', "a\n ", "> "])
+def test_signs_of_writings_are_searched_in_time_linear_in_the_text(part: str) -> None:
+    text = (part * (1 << 16))[: 1 << 16].encode()
+    begun = time.process_time()
+    re.search(HIDDEN, text)
+    assert time.process_time() - begun < 2  # a quadratic way takes some ten seconds
 
 
 def test_writings_within_each_other_without_end_are_dropped(guard: Guard) -> None:

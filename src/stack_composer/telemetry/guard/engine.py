@@ -36,6 +36,8 @@ UNKNOWN_TYPE: Final = "unknown-type"
 _UNJUDGED: Final = (TOO_LONG, TOO_DEEP, FAULT, UNKNOWN_TYPE, "dropped")
 _KEYS_MAX: Final = 4096
 _NAMED_CHARS_MAX: Final = 100  # Of a key that stands in a value; a longer text is none.
+_OF_NAMES: Final = ("name", "key", "header", "k")  # Fields of a mapping that is one pair.
+_OF_VALUES: Final = frozenset(("value", "val", "v"))
 _IN_PARTS: Final = ("literals", "arguments")  # Actions of key rules that look into the text.
 _EVERYTHING: Final = KeyRule(
     FAULT, "drop", (), (), ends=False, numbers=True, reason="The key could not be judged."
@@ -334,9 +336,9 @@ class Guard:
         return [self._walk(name, above, depth), self._walk(value, below, depth)]
 
     def _verdict_below(self, name: str, named: str, above: Verdict) -> Verdict:
-        """The verdict for a key inside a value; ``named`` is whose "value" it may be."""
+        """The verdict for a key inside a value; ``named`` is whose value it may hold."""
         below = self._key_below(name, above)
-        if not named or name.lower() != "value" or below.rule is not None:
+        if not named or name.lower() not in _OF_VALUES or below.rule is not None:
             return below
         meant = self._key_below(named, above)
         if meant.rule is None:
@@ -363,10 +365,12 @@ class Guard:
 
 def _named(value: Mapping[str, Any]) -> str:
     """Whose value a mapping such as ``{"name": "Authorization", "value": ...}`` holds, or ""."""
-    for name in ("name", "key", "Name", "Key"):
-        found = value.get(name)
-        if isinstance(found, str) and ("value" in value or "Value" in value):
-            return found if len(found) <= _NAMED_CHARS_MAX else ""
+    fields = {name.lower(): item for name, item in value.items()}
+    if not _OF_VALUES.isdisjoint(fields):
+        for name in _OF_NAMES:
+            found = fields.get(name)
+            if isinstance(found, str):
+                return found if len(found) <= _NAMED_CHARS_MAX else ""
     return ""
 
 

@@ -23,6 +23,8 @@ QUOTED: Final = rb"=(?:\r?\n|3D|3A|(?:40|2D|2E|2F|5F)[A-Za-z0-9]|[2-7][0-9A-F]=[
 
 _WORDY: Final = rb"[A-Za-z0-9]"
 _TOKEN: Final = rb"[A-Za-z0-9+/=_-]"
+# Without the sign of what may follow it: a run of pluses would be read from each of them.
+_TOKEN_END: Final = rb"[A-Za-z0-9/=_-]"
 
 HIDDEN: Final = b"|".join(
     (
@@ -32,7 +34,7 @@ HIDDEN: Final = b"|".join(
         QUOTED,
         # From the start of a run on: as ``views`` reads it, and with one state, not four.
         rb"(?:^|[^A-Za-z0-9+/_-])" + BASE64_FOUR + rb"{5}",
-        _TOKEN + rb"[\"' \t+\\]*\r?\n[ \t>|*#\"']*" + _TOKEN + rb"{4}",
+        _TOKEN_END + rb"[\"' \t+\\]*\r?\n[ \t>|*#\"']*" + _TOKEN + rb"{4}",
         # What looks like a letter, a hyphen or a space, beside a letter.
         _WORDY + rb"(?:[\xcd-\xd3][\x80-\xbf]|\xe2\x80[\x90-\x95]|\xc2\xa0)",
         rb"[\xcd-\xd3][\x80-\xbf]" + _WORDY,

@@ -51,15 +51,22 @@ _BREAK: Final = (
     rb"(?!" + _NAME + rb"=[A-Za-z0-9+/_.~-])"
     rb"(?=[A-Za-z0-9+/_.=~-]{4,}[\"'`,;)\]}>]{0,8}[ \t]{0,8}[+\\]?[ \t]{0,8}(?:\r?\n|\Z))"
 )
+# A word or a number, as prose and settings have it, before a line or alone in it: no part of
+# a secret, most likely. Letters of both cases mixed, or with digits among them, may be one.
+_PLAIN_WORD: Final = rb"(?:[A-Z]?[a-z]{1,32}|[0-9]{1,12}|[A-Z]{1,3})\.?"
+_LINE_OF_WORD: Final = rb"(?<![A-Za-z0-9+/_.=~-])(?:" + _NAME + rb"=)?" + _PLAIN_WORD + rb"\r?\n"
 _UNESCAPE: Final = re.compile(_ESCAPE + rb"|" + _UTF8_CHAR)
 # What a form writes has these escapes, and a plus for each space.
 _FORM: Final = re.compile(rb"(?i)\+%2[2F]|%(?:22|2C|3A|3D)\+|\+[a-z0-9]+%[23]")
 _PLUS: Final = re.compile(rb"\+")
 # Behind base64, before a line that sets another name, it is padding and no soft break.
-_PADDING: Final = rb"(?<=[A-Za-z0-9+/]{16})=\r?\n[ \t]{0,64}" + _NAME + rb"(?:[ ]?=|:[ ])"
+_PADDING: Final = rb"(?<=[A-Za-z0-9+/]{16})=\r?\n[ \t]{0,64}" + _NAME + rb"(?:[ ]?=(?!3D)|:[ ])"
 _QUOTED_PRINTABLE: Final = re.compile(rb"(?!" + _PADDING + rb")=(?:\r?\n|[0-9A-F]{2})")
 _SOFT: Final = re.compile(QUOTED)
 _LINE_BREAK: Final = re.compile(_BREAK)
+_TOKEN_BREAK: Final = re.compile(
+    _LINE_OF_WORD + rb"|" + _BREAK + rb"(?!" + _PLAIN_WORD + rb"[ \t]*(?:\r?\n|\Z))"
+)
 _BASE64_RUN: Final = re.compile(_BASE64)
 _BASE64_TEXT: Final = re.compile(BASE64_FOUR + rb"{5}")
 _PRINTABLE: Final = bytes([9, 10, 13, *range(32, 127)])
@@ -125,7 +132,7 @@ def views(data: bytes, nesting: int = NESTING_MAX, below: View | None = None) ->
     if _SOFT.search(data):
         yield from _some(rewrite(data, _QUOTED_PRINTABLE, _unquote, below))
     if b"\n" in data:
-        yield from _some(rewrite(data, _LINE_BREAK, _nothing, below, joined=True))
+        yield from _joined(data, below)
     decoded = rewrite(data, _BASE64_RUN, _decode_base64, below) if nesting else None
     if decoded is not None:
         yield decoded
@@ -134,6 +141,20 @@ def views(data: bytes, nesting: int = NESTING_MAX, below: View | None = None) ->
 
 def _some(view: View | None) -> tuple[View, ...]:
     return () if view is None else (view,)
+
+
+def _joined(data: bytes, below: View | None) -> Iterator[View]:
+    """Join the lines that a secret may be broken over; then no words around it with them.
+
+    A secret that begins or ends with its line is found only if no word touches it.
+    """
+    joined = rewrite(data, _LINE_BREAK, _nothing, below, joined=True)
+    if joined is None:
+        return
+    yield joined
+    alone = rewrite(data, _TOKEN_BREAK, _no_break, below, joined=True)
+    if alone is not None and alone.data != joined.data:
+        yield alone
 
 
 def _unescaped(data: bytes, below: View | None) -> View | None:
@@ -240,6 +261,10 @@ def _space(_written: bytes) -> bytes:
 
 def _nothing(_written: bytes) -> bytes:
     return b""
+
+
+def _no_break(written: bytes) -> bytes | None:
+    return None if written[:1].isalnum() or written[:1] == b"_" else b""
 
 
 def _decode_base64(written: bytes) -> bytes | None:

@@ -44,8 +44,42 @@ def credential(data: bytes, start: int, end: int) -> bool:
 # ------------------------------------------------------------------------- passwords
 
 
-def password(data: bytes, start: int, end: int) -> bool:
-    """What is assigned to a password: anything but code, types and placeholders."""
+def password(data: bytes, start: int, end: int) -> int:
+    """What is assigned to a password, to its end: anything but code, types and placeholders."""
+    closing = _closing(data, start) if _is_quoted(data, start) else 0
+    if closing and _is_password(data, start, closing) and not _SPACE.search(data, start, closing):
+        return closing
+    # It holds spaces, or does not end: what stands before the first quote in it.
+    sign = _SIGN.search(data, start, end)
+    return end if _is_password(data, start, sign.start() if sign else end) else 0
+
+
+_SIGN: Final = re.compile(rb"[\\\"']")
+_SPACE: Final = re.compile(rb"[ \t]")
+_QUOTE: Final = re.compile(rb"(\\*)([\"'`\r\n\0])")
+
+
+def _closing(data: bytes, start: int) -> int:
+    """Where the text ends whose first letter stands at ``start``, right behind a quote; or 0.
+
+    Quotes of the other kinds are part of it, and escaped ones. In a text that is escaped
+    itself the closing quote has as many backslashes before it as the first has.
+    """
+    quote = data[start - 1 : start]
+    before = data[max(0, start - 1 - _BEFORE_BYTES_MAX) : start - 1]
+    level = len(before) - len(before.rstrip(b"\\"))
+    for found in _QUOTE.finditer(data, start, start + _VALUE_BYTES_MAX):
+        if found[2] in b"\r\n\0":
+            return 0
+        depth = len(found[1]) - level
+        if found[2] == quote and depth // (level + 1) % 2 == 0:
+            return found.start(2) - min(level, len(found[1]))
+        if depth < 0:
+            return 0  # The text around it has ended.
+    return 0
+
+
+def _is_password(data: bytes, start: int, end: int) -> bool:
     value = data[start:end][:_VALUE_BYTES_MAX].strip()
     lowered = value.lower().rstrip(b".:!?")
     if len(value) < 4 or lowered in NOTHING or is_placeholder(value):
@@ -275,7 +309,7 @@ def compared(data: bytes, start: int, end: int) -> bool:
     swapped = name[1] + b' == "' + data[start:end]
     begin = len(name[1]) + 5
     check = password if _PASSWORD_KEY.search(name[1]) else secret
-    return check(swapped, begin, len(swapped))
+    return bool(check(swapped, begin, len(swapped)))
 
 
 _COMPARED: Final = re.compile(rb"[\"'`][ \t]*(?:[!=]=+|\.[A-Za-z]+\()[ \t]*([A-Za-z0-9_.$>-]+)")

@@ -62,8 +62,15 @@ def _is_credential_name(name: bytes) -> bool:
 
 def path_secret(data: bytes, start: int, end: int) -> bool:
     """A part of a path that chance has made, not the name of a page."""
+    if _SHARED_FILES.search(data[max(0, start - _FOLDERS_BYTES_MAX) : start]):
+        return False
     value = data[start:end][:_VALUE_BYTES_MAX].rstrip(b".")
     return has_digit(value) and is_random(value, 3.0) and not is_placeholder(value)
+
+
+# Where packages have their files: "/usr/share/doc/openjdk-17-jre-headless".
+_SHARED_FILES: Final = re.compile(rb"(?:/usr|/local|/\.local)/share/(?:[A-Za-z0-9]{2,10}/)?$")
+_FOLDERS_BYTES_MAX: Final = 32
 
 
 # Hosts of the service itself, or of a customer that its documentation made up.
