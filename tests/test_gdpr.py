@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -102,6 +103,8 @@ def test_the_next_start_pays_for_a_killed_generation(folder: Path) -> None:
         program.communicate(timeout=60)
     assert program.returncode == -signal.SIGKILL
     assert gdpr.is_owed(str(folder))
+    found = json.loads(run("telemetry", "doctor", "--json", "--dir", folder).stdout)
+    assert [one["check"] for one in found["findings"]] == ["gdpr"]
     before = bundles(folder)
     assert before
     done = subprocess.run(

@@ -110,22 +110,42 @@ def pay_if_left(directory: str, unlock: Keys | None = None) -> bool:
     Raises:
         StoreError: Something could not be deleted. The mark stays, for the next.
     """
-    if not is_owed(directory):
+    fd = _left(directory)
+    if fd is None:
         return False
+    Mark(directory, fd).pay(unlock)
+    return True
+
+
+def is_left(directory: str) -> bool:
+    """Whether a generation owed a purge and died; nothing is changed.
+
+    Raises:
+        StoreError: The mark cannot be looked at.
+    """
+    fd = _left(directory)
+    if fd is not None:
+        os.close(fd)
+    return fd is not None
+
+
+def _left(directory: str) -> int | None:
+    """A descriptor that alone has the lock of a mark whose generation is dead."""
+    if not is_owed(directory):
+        return None
     folder = open_folder(directory, create=False)
     try:
         fd = folder.open(names.GDPR_PENDING, write=True)
     except FileNotFoundError:
-        return False  # Paid by another one meanwhile.
+        return None  # Paid by another one meanwhile.
     except OSError as error:
         raise store_error("open", folder.path_of(names.GDPR_PENDING), error) from error
     finally:
         folder.close()
     if lock.try_lock(fd) == lock.HELD:
         os.close(fd)
-        return False
-    Mark(directory, fd).pay(unlock)
-    return True
+        return None
+    return fd
 
 
 def _remove(directory: str) -> None:

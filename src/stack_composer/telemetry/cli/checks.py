@@ -10,7 +10,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from stack_composer.telemetry import effects
+from stack_composer.telemetry import effects, gdpr
 from stack_composer.telemetry.cli import output
 from stack_composer.telemetry.cli.disk import disk_state
 from stack_composer.telemetry.errors import TelemetryError
@@ -131,6 +131,15 @@ def check_leftovers(directory: str) -> list[Finding]:
     count = output.counted(len(leftover), "leftover file")
     what = f"{count} of an interrupted seal or import: {_named(leftover)}"
     return [Finding("leftovers", what, REPAIR, is_repairable=True)]
+
+
+def check_gdpr(directory: str) -> list[Finding]:
+    """No purge is owed for a stack generation that was killed."""
+    if not gdpr.is_left(directory):
+        return []
+    what = "a stack generation under GDPR was killed before what was recorded could be purged"
+    mend = "start any program that records, or 'stack-composer --gdpr run python3 -c pass'"
+    return [Finding("gdpr", what, mend)]
 
 
 def check_bundles(found: Survey) -> list[Finding]:

@@ -101,6 +101,7 @@ _CHECKS: dict[str, Callable[[str], list[checks.Finding]] | None] = {
     "modes": checks.check_modes,
     "foreign": checks.check_foreign,
     "leftovers": checks.check_leftovers,
+    "gdpr": checks.check_gdpr,
     "encryption": checks.check_encryption,
     "bundles": None,
     "pressure": checks.check_pressure,

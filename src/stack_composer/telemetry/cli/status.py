@@ -13,7 +13,7 @@ from stack_composer.telemetry.cli.parser import add_folder
 from stack_composer.telemetry.config import effective_mode
 from stack_composer.telemetry.errors import ConfigError, StoreError
 from stack_composer.telemetry.query.duration import age_text, utc_text
-from stack_composer.telemetry.store import pressure
+from stack_composer.telemetry.store import opportunity, pressure
 from stack_composer.telemetry.store.quarantine import list_quarantine
 from stack_composer.telemetry.store.reader import list_bundles
 from stack_composer.telemetry.store.retention import is_being_written, size_of
@@ -158,7 +158,9 @@ def _print(found: dict[str, Any], config: Config, bundles: list[BundleInfo]) -> 
     writers = ", ".join(map(str, found["writers"]))
     output.facts("writing", f"process {writers}" if writers else "nobody")
     room = output.bytes_text(config.kept_bytes_max)
-    output.facts("retention", f"{config.local_retention_days} days, and {room} at most")
+    purged_ns = opportunity.last_ns(config.directory)
+    purged = "" if purged_ns is None else f"; purged {age_text(effects.wall_ns() - purged_ns)} ago"
+    output.facts("retention", f"{config.local_retention_days} days, and {room} at most{purged}")
     disk = found["pressure"]
     if disk is not None:
         free = f"{output.bytes_text(disk['free_bytes'])} free"

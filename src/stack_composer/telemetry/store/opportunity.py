@@ -26,11 +26,18 @@ def is_missing(directory: str) -> bool:
 
 def is_due(directory: str, *, every_s: float) -> bool:
     """Whether the last purge is ``every_s`` seconds ago, or in the future (a clock stepped)."""
-    try:
-        stamped_ns = os.stat(_path(directory)).st_mtime_ns
-    except OSError:
+    stamped_ns = last_ns(directory)
+    if stamped_ns is None:
         return os.path.isdir(directory)
     return not 0 <= effects.wall_ns() - stamped_ns < every_s * 1e9
+
+
+def last_ns(directory: str) -> int | None:
+    """When the folder was last purged like this, Unix nanoseconds; None if it never was."""
+    try:
+        return os.stat(_path(directory)).st_mtime_ns
+    except OSError:
+        return None
 
 
 def stamp(directory: str) -> None:
