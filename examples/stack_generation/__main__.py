@@ -78,6 +78,11 @@ def show(text: str, control: str, names: set[str]) -> int:
         return 1
     folder = last if last.is_dir() else last.parent
     files = files_of_this_process(folder)
+    if last.suffix == ".sqlcipher":
+        print(f"recorded  encrypted, in {last}:")
+        print("          no search in its bytes can show what is not in it")
+        print_commands()
+        return 0
     if not files:
         print("Nothing was recorded; 'stack-composer telemetry status' says why.")
         return 0

@@ -227,6 +227,20 @@ def test_switched_off_it_says_that_nothing_was_recorded(tmp_path: Path) -> None:
     assert not (tmp_path / "t").exists()
 
 
+def test_what_lies_encrypted_is_said_to_prove_nothing(tmp_path: Path) -> None:
+    pytest.importorskip("apsw")
+    config = tmp_path / "telemetry.toml"
+    config.write_text('[store]\nencryption = "sqlcipher"\n')
+    code, output = run(
+        tmp_path / "t",
+        STACK_COMPOSER_TELEMETRY_CONFIG=str(config),
+        STACK_COMPOSER_TELEMETRY_PASSPHRASE="blue" + "door" * 3,
+    )
+    assert code == 0, output
+    assert "recorded  encrypted" in output
+    assert "nothing found" not in output
+
+
 def test_a_folder_that_cannot_be_used_is_told_in_two_lines(tmp_path: Path) -> None:
     (tmp_path / "t").write_text("a file stands here")
     code, output = run(tmp_path / "t")
