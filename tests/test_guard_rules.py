@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stack_composer.telemetry.guard import engines, markers, matcher, rules
+from stack_composer.telemetry.guard import engines, markers, matcher, patterns, rules
 from stack_composer.telemetry.guard.budget import Patience
 from stack_composer.telemetry.guard.examples import expand
 from stack_composer.telemetry.guard.gates import derive_gate, derive_sign, members
@@ -109,6 +109,11 @@ def test_no_pattern_spans_a_separator(rule: dict[str, Any]) -> None:
     tree = parser.parse(rule["pattern"].encode())
     assert not list(inner_nuls(list(tree), first=True, last=True))
     assert tree.getwidth()[0] >= matcher.MATCH_BYTES_MIN
+
+
+def test_a_match_has_three_bytes_at_least_whoever_wrote_its_pattern() -> None:
+    """The last but one then lies in the text that was hit, not on a separator beside it."""
+    assert matcher.MATCH_BYTES_MIN == patterns.MATCH_BYTES_MIN == 3
 
 
 def inner_nuls(items: list[Any], *, first: bool, last: bool) -> Any:
