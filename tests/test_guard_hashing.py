@@ -142,6 +142,33 @@ def test_reading_the_salt_leaves_no_file_open(tmp_path: Path) -> None:
     assert after == descriptor
 
 
+@posix
+def test_refusing_the_salt_leaves_no_file_open(tmp_path: Path) -> None:
+    (tmp_path / "salt").mkdir()
+    before = os.open(tmp_path, os.O_RDONLY)
+    os.close(before)
+    with pytest.raises(GuardError):
+        load_salt(str(tmp_path))
+    after = os.open(tmp_path, os.O_RDONLY)
+    os.close(after)
+    assert after == before
+
+
+@posix
+def test_a_salt_is_on_the_disk_before_it_is_in_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power cut must not leave an empty one there."""
+    steps = []
+    for name in ("fsync", "link"):
+        step = getattr(os, name)
+        monkeypatch.setattr(
+            os, name, lambda *some, name=name, step=step: (steps.append(name), step(*some))
+        )
+    load_salt(str(tmp_path))
+    assert steps[:2] == ["fsync", "link"]
+
+
 def test_where_no_hard_links_are_the_salt_is_renamed_into_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from stack_composer.telemetry.guard import engines, markers, matcher, patterns, rules
 from stack_composer.telemetry.guard.budget import Patience
 from stack_composer.telemetry.guard.examples import expand
-from stack_composer.telemetry.guard.gates import derive_gate, derive_sign, members
+from stack_composer.telemetry.guard.gates import derive_anchors, derive_gate, derive_sign, members
 from stack_composer.telemetry.guard.syntax import code, parser
 from stack_composer.telemetry.guard.validators import find_validator
 
@@ -144,6 +144,22 @@ def test_case_is_folded_only_where_it_is_marked(rule: dict[str, Any]) -> None:
 @PATTERNS
 def test_validators_exist(rule: dict[str, Any]) -> None:
     assert callable(find_validator(rule["validator"]))
+
+
+def test_so_many_anchors_a_pattern_may_have_and_no_more() -> None:
+    """Each is looked for in each text; beyond that what is common to them must do."""
+    assert len(derive_anchors("(?:[a-h][i-p])xyz")) == 64
+    thirteen = "|".join(f"{char}w" for char in "abcdefghijklm")
+    assert derive_anchors(f"(?:{thirteen})[1-5]xyz") == tuple(f"{digit}xyz" for digit in "12345")
+    assert len(derive_anchors(f"(?:{thirteen})[1-4]xyz")) == 52
+    assert derive_anchors("([a-h][i-p][qr])xyz") == ("xyz",)
+    assert len(derive_anchors("([a-h][i-p])xyz")) == 64
+
+
+@pytest.mark.parametrize("pattern", ["abc.", "(abc).", "abc(?=d)", r"(a)bc\1", r"abc[\s]"])
+def test_what_is_not_in_the_rules_language_has_no_gate(pattern: str) -> None:
+    with pytest.raises(ValueError, match="not in a rule's language"):
+        derive_gate(pattern)
 
 
 def test_gates_and_anchors_never_miss_what_the_pattern_matches() -> None:
