@@ -8,7 +8,9 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -159,14 +161,25 @@ def test_a_salt_is_on_the_disk_before_it_is_in_its_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A power cut must not leave an empty one there."""
-    steps = []
-    for name in ("fsync", "link"):
+    steps: list[str] = []
+
+    def noted(name: str) -> Callable[..., None]:
         step = getattr(os, name)
-        monkeypatch.setattr(
-            os, name, lambda *some, name=name, step=step: (steps.append(name), step(*some))
-        )
+
+        def take(*some: Any) -> None:
+            steps.append(name)
+            step(*some)
+
+        return take
+
+    for name in ("fsync", "link", "replace"):
+        monkeypatch.setattr(os, name, noted(name))
     load_salt(str(tmp_path))
     assert steps[:2] == ["fsync", "link"]
+    steps.clear()
+    rotate_salts(str(tmp_path))
+    assert steps[:2] == ["fsync", "replace"]
+    assert steps[-1] == "fsync"
 
 
 def test_where_no_hard_links_are_the_salt_is_renamed_into_place(
