@@ -110,6 +110,49 @@ def test_a_budget_earns_with_what_is_to_be_seen() -> None:
             assert [own.is_spent(one) for one in (place // 2, place)][1] is spent
 
 
+def test_what_a_text_may_cost_is_what_the_decision_says() -> None:
+    """Answers depend on these figures (decision 0011), so they change with it or not at all."""
+    for dear in (1, 3, 8):
+        own = Budget(b"", dear)
+        assert own.spent == 0
+        own.pay(8)
+        own.pay(0)
+        assert own.spent == dear * (112 + 3 * 8) + dear * 112
+    own = Budget(b"a" * 20, 1)
+    own.spent = 32 * 1024
+    assert not own.is_spent(0)
+    own.spent += 1
+    assert own.is_spent(0)
+    own.spent += 3 * 10
+    assert own.is_spent(10)
+    assert not own.is_spent(11)
+    assert TEXT_CHARS_MAX == 64 * 1024
+    patience = Patience()
+    patience.spend(4 * 1024 * 1024)
+    with pytest.raises(UnsettledError):
+        patience.spend(1)
+
+
+@pytest.mark.parametrize(
+    ("dear", "validators"),
+    [
+        (1, "assigned_ national.cpf persons.email tokens.token urls.userinfo other"),
+        (3, "assigned assigned.secret"),
+        (4, "content content.any persons.user_name tokens.bearer urls.path_secret wallets.any"),
+        (8, "assigned.password_argument"),
+    ],
+)
+def test_a_hit_is_as_dear_as_its_validator_is_slow(dear: int, validators: str) -> None:
+    assert {budget.weight(name) for name in validators.split()} == {dear}
+
+
+def test_what_is_dear_is_a_validator_of_a_rule() -> None:
+    """One that is misspelt, or was renamed, would be a cheap one."""
+    used = {rule.validator for rule in rules.text_rules("strict")}
+    for name in budget._WEIGHTS:
+        assert name in used or any(one.startswith(f"{name}.") for one in used), name
+
+
 def test_all_rules_together_have_one_patience() -> None:
     patience = Patience()
     patience.left = HIT_BYTES + READS * 3

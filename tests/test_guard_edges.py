@@ -379,3 +379,14 @@ def test_of_a_query_the_values_go_and_the_names_stay(query: str, left: str) -> N
 def test_what_stands_before_a_name_in_quotes_is_seen_over_some_blanks(chars: int) -> None:
     query = f"select * from t where x like{' ' * chars}"  # noqa: S608 - it is not run
     assert sql.literals(f'{query}"a"') == [(len(query), len(query) + 3, "?")]
+
+
+def test_what_stands_for_a_value_is_no_value_again() -> None:
+    """It would be counted as masked each time that it is guarded."""
+    for query in ("select ?", "a --?", "select /*?*/ x", "get k ?", "a = ? and b = ? --?"):
+        assert sql.literals(query) == []
+
+
+def test_values_that_overlap_are_one_to_the_end_of_the_longest() -> None:
+    found = [(0, 1, "a"), (4, 9, "b"), (5, 7, "c"), (8, 10, "d"), (10, 12, "e"), (11, 14, "f")]
+    assert sql._disjoint(found[::-1]) == [(0, 1, "a"), (4, 10, "b"), (10, 14, "e")]

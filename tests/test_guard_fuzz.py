@@ -38,6 +38,25 @@ def test_promises_hold_for_texts_drawn_by_chance(fuzz: ModuleType, check: str) -
     try_some(fuzz, check, 20 if check == "text" else 100)
 
 
+@pytest.mark.parametrize(
+    ("value", "marked"),
+    [
+        ({"a": [{"[redacted:email]": 1}]}, True),
+        ([["x [redacted:email]", "b"]], True),
+        ({"a": [1, ["[redacted:email]", 2]]}, True),
+        ({"a": "[redacted:email]"}, False),
+        (["[redacted:email]", "b"], False),
+        ([["a", "[redacted:email]"]], False),
+        ([["[redacted:email]", "b", "c"]], False),
+    ],
+)
+def test_a_key_with_a_marker_is_known_in_mappings_and_pairs(
+    fuzz: ModuleType, value: Any, *, marked: bool
+) -> None:
+    """What lies below such a key may lose more when it is guarded again."""
+    assert fuzz.marked_keys(value) is marked
+
+
 def lets_all_by(_guard: Guard, _key: str, value: Any) -> Any:
     return value
 

@@ -8,7 +8,9 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -140,6 +142,44 @@ def test_reading_the_salt_leaves_no_file_open(tmp_path: Path) -> None:
     after = os.open(tmp_path, os.O_RDONLY)
     os.close(after)
     assert after == descriptor
+
+
+@posix
+def test_refusing_the_salt_leaves_no_file_open(tmp_path: Path) -> None:
+    (tmp_path / "salt").mkdir()
+    before = os.open(tmp_path, os.O_RDONLY)
+    os.close(before)
+    with pytest.raises(GuardError):
+        load_salt(str(tmp_path))
+    after = os.open(tmp_path, os.O_RDONLY)
+    os.close(after)
+    assert after == before
+
+
+@posix
+def test_a_salt_is_on_the_disk_before_it_is_in_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power cut must not leave an empty one there."""
+    steps: list[str] = []
+
+    def noted(name: str) -> Callable[..., None]:
+        step = getattr(os, name)
+
+        def take(*some: Any) -> None:
+            steps.append(name)
+            step(*some)
+
+        return take
+
+    for name in ("fsync", "link", "replace"):
+        monkeypatch.setattr(os, name, noted(name))
+    load_salt(str(tmp_path))
+    assert steps[:2] == ["fsync", "link"]
+    steps.clear()
+    rotate_salts(str(tmp_path))
+    assert steps[:2] == ["fsync", "replace"]
+    assert steps[-1] == "fsync"
 
 
 def test_where_no_hard_links_are_the_salt_is_renamed_into_place(

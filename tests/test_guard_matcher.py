@@ -12,7 +12,7 @@ from stack_composer.telemetry.guard.engine import Guard
 from stack_composer.telemetry.guard.engines import after_text, found_by_re, text_starts
 from stack_composer.telemetry.guard.gates import forget_last_bounds
 from stack_composer.telemetry.guard.markers import blank_markers
-from stack_composer.telemetry.guard.matcher import Span, merge, repeats, search_rule
+from stack_composer.telemetry.guard.matcher import Span, merge, repeats, search_rule, secret_span
 from stack_composer.telemetry.guard.policy import Policy
 from stack_composer.telemetry.guard.reference import redact_reference
 
@@ -89,6 +89,14 @@ def test_a_group_that_took_nothing_is_no_secret() -> None:
     assert [(span.start, span.end) for span in found] == [(5, 6)]
 
 
+def test_the_secret_is_the_first_group_that_took_part() -> None:
+    """Wherever it stands; the whole match if none did."""
+    assert secret_span([(2, 9)]) == (2, 9)
+    assert secret_span([(2, 9), (-1, -1)]) == (2, 9)
+    assert secret_span([(2, 9), (-1, -1), (3, 5), (6, 7)]) == (3, 5)
+    assert secret_span([(0, 9), (0, 2), (3, 5)]) == (0, 2)
+
+
 def test_the_last_bytes_of_a_text_are_searched() -> None:
     find = found_by_re(re.compile(rb"abc"))
     found = search_rule(find, lambda *_: True, 1, b"abc", 0, Patience())
@@ -113,6 +121,26 @@ def test_what_was_found_is_found_wherever_it_stands() -> None:
     assert all(span.end - span.start == len(secret) for span in more)
     assert repeats(data, found * 30) == []
     assert repeats(secret[:-1] * 2, [Span(0, 11, 0)]) == []
+
+
+def test_a_sign_of_another_writing_is_seen_where_the_text_begins() -> None:
+    searcher = engines.ReMatcher(())
+    for text in (b"%41%42", b"\\u0041", b"&#65;", b"\xe2\x80\x8b", b"ab %41%42"):
+        assert list(searcher._candidates(text)) == [0], text
+    assert list(searcher._candidates(b"ab cd")) == []
+
+
+def test_rules_that_need_many_states_share_no_automaton_with_others() -> None:
+    """Each rule is in one; one more, for other writings, is with the cheap ones."""
+    own = rules.text_rules("strict")
+    first, *others = engines._parts(own)
+    assert sorted(at for part in (first, *others) for at in part) == list(range(len(own) + 1))
+    assert len(own) in first
+    assert {own[at].profile for at in first if at < len(own)} == {"default"}
+    assert not {own[at].tier for at in first if at < len(own)} & {"structure", "assignment"}
+    tiers = [{own[at].tier for at in part} for part in others]
+    assert all(len(one) == 1 for one in tiers)
+    assert len(set().union(*tiers)) == len(others)
 
 
 def test_a_wrapper_of_another_make_gives_the_same_answers() -> None:

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stack_composer.telemetry.guard import engines, markers, matcher, rules
+from stack_composer.telemetry.guard import engines, markers, matcher, patterns, rules
 from stack_composer.telemetry.guard.budget import Patience
 from stack_composer.telemetry.guard.examples import expand
-from stack_composer.telemetry.guard.gates import derive_gate, derive_sign, members
+from stack_composer.telemetry.guard.gates import derive_anchors, derive_gate, derive_sign, members
 from stack_composer.telemetry.guard.syntax import code, parser
 from stack_composer.telemetry.guard.validators import find_validator
 
@@ -111,6 +111,11 @@ def test_no_pattern_spans_a_separator(rule: dict[str, Any]) -> None:
     assert tree.getwidth()[0] >= matcher.MATCH_BYTES_MIN
 
 
+def test_a_match_has_three_bytes_at_least_whoever_wrote_its_pattern() -> None:
+    """The last but one then lies in the text that was hit, not on a separator beside it."""
+    assert matcher.MATCH_BYTES_MIN == patterns.MATCH_BYTES_MIN == 3
+
+
 def inner_nuls(items: list[Any], *, first: bool, last: bool) -> Any:
     """Places that match a NUL but are neither the first nor the last of the pattern."""
     solid = [item for item in items if item[0] is not code.AT]
@@ -139,6 +144,22 @@ def test_case_is_folded_only_where_it_is_marked(rule: dict[str, Any]) -> None:
 @PATTERNS
 def test_validators_exist(rule: dict[str, Any]) -> None:
     assert callable(find_validator(rule["validator"]))
+
+
+def test_so_many_anchors_a_pattern_may_have_and_no_more() -> None:
+    """Each is looked for in each text; beyond that what is common to them must do."""
+    assert len(derive_anchors("(?:[a-h][i-p])xyz")) == 64
+    thirteen = "|".join(f"{char}w" for char in "abcdefghijklm")
+    assert derive_anchors(f"(?:{thirteen})[1-5]xyz") == tuple(f"{digit}xyz" for digit in "12345")
+    assert len(derive_anchors(f"(?:{thirteen})[1-4]xyz")) == 52
+    assert derive_anchors("([a-h][i-p][qr])xyz") == ("xyz",)
+    assert len(derive_anchors("([a-h][i-p])xyz")) == 64
+
+
+@pytest.mark.parametrize("pattern", ["abc.", "(abc).", "abc(?=d)", r"(a)bc\1", r"abc[\s]"])
+def test_what_is_not_in_the_rules_language_has_no_gate(pattern: str) -> None:
+    with pytest.raises(ValueError, match="not in a rule's language"):
+        derive_gate(pattern)
 
 
 def test_gates_and_anchors_never_miss_what_the_pattern_matches() -> None:

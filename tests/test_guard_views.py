@@ -308,6 +308,13 @@ def test_base64_of_a_text_is_read_and_that_of_anything_else_is_not() -> None:
         assert list(views(b"<" + run + b">")) == []
 
 
+def test_base64_of_words_in_another_language_is_read_if_half_of_it_is_ascii() -> None:
+    for ascii_bytes, said in ((16, True), (15, False)):
+        text = b"p" * ascii_bytes + "ж".encode() * 8
+        run = base64.b64encode(text)
+        assert [view.data for view in views(run)] == ([text] if said else [])
+
+
 @pytest.mark.parametrize("length", range(15, 30))
 def test_base64_is_read_with_padding_and_without(length: int) -> None:
     said = b"a text of some characters, thirty"[:length]

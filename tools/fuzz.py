@@ -183,10 +183,13 @@ def check_any_value(draw: Draw) -> None:
 
 
 def marked_keys(value: Any) -> bool:
-    """Whether a key in ``value`` holds a marker."""
+    """Whether a key in ``value`` holds a marker, or the name in a pair of a list."""
     if isinstance(value, dict):
         return any("[redacted:" in key or marked_keys(value[key]) for key in value)
-    return isinstance(value, list) and any(map(marked_keys, value))
+    if not isinstance(value, list):
+        return False
+    pairs = [item for item in value if isinstance(item, list) and len(item) == 2]
+    return any("[redacted:" in str(name) for name, _ in pairs) or any(map(marked_keys, value))
 
 
 def same(one: Any, other: Any) -> bool:

@@ -35,6 +35,7 @@ EXEMPT = {"explain.py", "reference.py", "semconv.py", "table.py"}
 """What tells people, a tool of the tests, and two tables."""
 TESTS = {
     "arguments": ("promises", "parts", "content"),
+    "budget": ("bounds", "promises"),
     "engine": ("promises", "keys", "engine", "content", "parts"),
     "engines": ("matcher", "engine", "views", "own"),
     "examples": ("promises", "tokens", "rules"),

@@ -170,7 +170,7 @@ class ReMatcher(Matcher):
         return [*rules, len(self.rules)] if self._finds_hidden(data) else rules
 
     def _finds_hidden(self, data: bytes) -> bool:
-        return self._find_hidden(data, 0, len(data))[0][0] >= 0
+        return self._find_hidden(data, 0, len(data)) is not _NOWHERE
 
     def _compile(self, pattern: bytes) -> Find:
         return found_by_re(self._re.compile(pattern))
