@@ -152,6 +152,20 @@ def test_a_soft_break_before_the_padding_of_a_secret_is_one(guard: Guard) -> Non
     assert answer == "it is [redacted:huggingface-token]=3D"
 
 
+@pytest.mark.parametrize("sign", ['"', "\\", "/", "\n"])
+@pytest.mark.parametrize("writing", ["percent", "percent twice", "html decimal", "hexadecimal"])
+def test_an_escape_inside_a_written_value_is_no_end_of_it(
+    guard: Guard, writing: str, sign: str
+) -> None:
+    """What is undone first is read before what it holds is undone as well."""
+    password = f"a{sign}9xQ!" + "mmzK"
+    text = WRITINGS[writing](json.dumps({"password": password}))
+    answer = guard.texts([(guard.key("note"), text)])[0]
+    assert "[redacted:" in answer
+    assert WRITINGS[writing]("mmzK") not in answer
+    assert guard.texts([(guard.key("note"), answer)])[0] == answer
+
+
 @pytest.mark.parametrize(
     ("text", "kept"),
     [

@@ -123,10 +123,13 @@ def views(data: bytes, nesting: int = NESTING_MAX, below: View | None = None) ->
         TooDeepError: There are more than ``ROUNDS_MAX`` writings within each other.
     """
     written = data
-    plain = _unescaped(data, below)
-    if plain is not None:
-        yield plain
-        data, below = plain.data, plain
+    levels = _unescaped(data, below)
+    if levels:
+        # The levels in between too: in JSON that is percent-encoded an escaped quote is
+        # a part of the value, and undone it would look like the value's end.
+        yield from levels
+        below = levels[-1]
+        data = below.data
         if _FORM.search(written) and b"+" in data:
             yield from _some(rewrite(data, _PLUS, _space, below))
     if _SOFT.search(data):
@@ -157,14 +160,15 @@ def _joined(data: bytes, below: View | None) -> Iterator[View]:
         yield alone
 
 
-def _unescaped(data: bytes, below: View | None) -> View | None:
-    """Undo escapes and fold characters until nothing changes; None if nothing does."""
-    reached: View | None = None
+def _unescaped(data: bytes, below: View | None) -> list[View]:
+    """Undo escapes and fold characters until nothing changes: a view for each time."""
+    levels: list[View] = []
     for _ in range(ROUNDS_MAX):
-        view = rewrite(data, _UNESCAPE, _plain_writing, reached or below)
+        view = rewrite(data, _UNESCAPE, _plain_writing, levels[-1] if levels else below)
         if view is None:
-            return reached
-        reached, data = view, view.data
+            return levels
+        levels.append(view)
+        data = view.data
     raise TooDeepError
 
 
