@@ -129,6 +129,26 @@ def test_a_parquet_file_has_the_same_columns(folder: Path, tmp_path: Path) -> No
         assert len(read.fetchall()) == (3 if signal == "traces" else 1)
 
 
+@pytest.mark.parametrize("command", [("export",), ("data", "export")])
+@pytest.mark.parametrize("kind", ["pipe", "link", "folder"])
+def test_what_is_no_file_is_never_replaced(
+    command: tuple[str, ...], kind: str, folder: Path, tmp_path: Path
+) -> None:
+    """A device is none either: root would be left with a file as /dev/null."""
+    out = tmp_path / "out"
+    if kind == "pipe":
+        os.mkfifo(out)
+    elif kind == "link":
+        out.symlink_to(tmp_path / "elsewhere")
+    else:
+        out.mkdir()
+    before = os.lstat(out)
+    message, _ = refusal("telemetry", *command, "--dir", folder, "-o", out, "--force", code=1)
+    assert "not a regular file" in message
+    assert os.lstat(out) == before
+    assert not (tmp_path / "elsewhere").exists()
+
+
 # -- sql -------------------------------------------------------------------------------------
 
 

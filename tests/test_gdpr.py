@@ -276,6 +276,29 @@ def test_the_next_start_pays_for_a_run_that_was_killed(folder: Path) -> None:
     assert not gdpr.is_owed(str(folder))
 
 
+def test_without_a_mark_a_generation_purges_all_the_same(folder: Path) -> None:
+    """Something else has the mark's name, or the disk is full: what is owed is paid."""
+    record(folder)
+    (folder / names.GDPR_PENDING).mkdir()
+    telemetry.configure(folder, gdpr=True)
+    with telemetry.generation():
+        pass
+    assert not bundles(folder)
+
+
+def test_a_generation_that_is_entered_twice_is_paid_for_twice(folder: Path) -> None:
+    record(folder)
+    telemetry.configure(folder, gdpr=True)
+    generation = telemetry.generation()
+    with generation:
+        with generation:
+            pass
+        assert gdpr.is_owed(str(folder))
+        record(folder)
+    assert is_empty(folder)
+    assert not descriptors_of(names.GDPR_PENDING)
+
+
 def test_a_mark_is_no_foreign_file(folder: Path) -> None:
     record(folder)
     mark = gdpr.owe(str(folder))

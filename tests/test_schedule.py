@@ -183,6 +183,33 @@ def test_a_system_without_a_timer_says_so(tmp_path: Path) -> None:
     assert "purge --yes" in hint
 
 
+@posix
+@pytest.mark.parametrize(
+    ("said", "code"),
+    [
+        ("no crontab for ada", 0),
+        ("crontab: can't open 'ada': No such file or directory", 0),
+        ("crontab: cannot reach the spool", 1),
+        ("", 1),
+    ],
+)
+def test_a_crontab_that_cannot_be_read_is_not_written(tmp_path: Path, said: str, code: int) -> None:
+    """Only where cron says that there is none, nothing of yours can get lost."""
+    fake, written = tmp_path / "crontab", tmp_path / "written"
+    fake.write_text(
+        f"#!/bin/sh\n[ $1 = - ] && exec /bin/cat > {shlex.quote(str(written))}\n"
+        f"[ -z {shlex.quote(said)} ] || echo {shlex.quote(said)} >&2\nexit 1\n"
+    )
+    fake.chmod(0o700)
+    done = run(
+        "telemetry", "schedule", "install", "--yes", "--method", "cron",
+        environ={"PATH": str(tmp_path)},
+    )  # fmt: skip
+    assert done.returncode == code, done.stderr
+    assert written.exists() == (code == 0)
+    assert "Traceback" not in done.stderr
+
+
 @pytest.fixture
 def crontab() -> Iterator[None]:
     """The user's own crontab, put back as it was."""

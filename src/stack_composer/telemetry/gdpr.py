@@ -195,7 +195,7 @@ class ErasingGeneration(OffSpan):
     promises holds. It never raises: what it could not delete is owed on.
     """
 
-    __slots__ = ("_directory", "_mark", "_unlock")
+    __slots__ = ("_directory", "_marks", "_unlock")
 
     def __init__(
         self, directory: str, attributes: dict[str, Any] | None, unlock: Keys | None = None
@@ -204,27 +204,32 @@ class ErasingGeneration(OffSpan):
         self.attributes = attributes
         self._directory = directory
         self._unlock = unlock
-        self._mark: Mark | None = None
+        # One for each time that it was entered: it may be again, before it is left.
+        self._marks: list[Mark | None] = []
 
     def again(self) -> Span:  # type: ignore[override]  # perhaps it is recorded by now
         """Make one for each call of a decorated function, as it is configured then."""
         return make_generation(self.attributes)
 
     def __enter__(self) -> Self:
+        mark = None
         try:
-            self._mark = owe(self._directory)
+            mark = owe(self._directory)
         except TelemetryError:
-            self._mark = None
             recorder.fault("gdpr")
+        self._marks.append(mark)
         return self
 
     def __exit__(self, *_: object) -> None:
-        mark, self._mark = self._mark, None
-        if mark is not None:
-            try:
+        mark = self._marks.pop() if self._marks else None
+        try:
+            if mark is not None:
                 mark.pay(self._unlock)
-            except TelemetryError:
-                recorder.fault("gdpr")
+            elif os.path.isdir(self._directory):
+                # No mark could be made, or the folder is younger than the generation.
+                purge_closed(self._directory, self._unlock)
+        except TelemetryError:
+            recorder.fault("gdpr")
 
 
 def erasing_in(

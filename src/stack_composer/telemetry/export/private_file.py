@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from typing import TYPE_CHECKING
 
 from stack_composer.telemetry.errors import StoreError
@@ -28,14 +29,14 @@ def private_path(path: str, *, replace: bool, keep_out_of: str) -> Iterator[str]
         keep_out_of: The telemetry folder, where a foreign file would never be purged.
 
     Raises:
-        StoreError: There is a file, or none can be made.
+        StoreError: There is a file, or something that is none and so is never
+            replaced (a device, a pipe, a folder, a link), or none can be made.
     """
     if os.path.dirname(os.path.realpath(path)) == os.path.realpath(keep_out_of):
         raise StoreError(
             f"{path} is in the telemetry folder", hint="write it elsewhere: no purge finds it there"
         )
-    if os.path.lexists(path) and not replace:
-        raise StoreError(f"{path} is there already", hint="add --force to replace it")
+    _check_free(path, replace=replace)
     aside = f"{path}.{os.urandom(4).hex()}.tmp"
     try:
         # O_EXCL follows no link, and finds no file that somebody else has open.
@@ -54,3 +55,17 @@ def private_path(path: str, *, replace: bool, keep_out_of: str) -> Iterator[str]
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(aside)
+
+
+def _check_free(path: str, *, replace: bool) -> None:
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise store_error("look at", path, error) from error
+    if not stat.S_ISREG(mode):
+        # A name can be taken from a device too: root would have a file as /dev/null.
+        raise StoreError(f"{path} is not a regular file", hint="name a file, new or to replace")
+    if not replace:
+        raise StoreError(f"{path} is there already", hint="add --force to replace it")

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
     from stack_composer.telemetry.schedule.plans import Job
 
+_NO_CRONTAB = ("no crontab for", "no such file")
+"""What cron says where there is none yet, while it fails: Vixie's and its heirs, BusyBox."""
+
 COMMAND_S = 30.0
 """How long a command of the system may take."""
 
@@ -147,8 +150,14 @@ def _write(path: Path, text: str) -> None:
 
 def _crontab() -> str:
     done = _call(("crontab", "-l"))
-    # There is no crontab yet: cron says so by failing, in words that differ.
-    return done.stdout.decode("utf-8", "surrogateescape") if done.returncode == 0 else ""
+    if done.returncode == 0:
+        return done.stdout.decode("utf-8", "surrogateescape")
+    said = done.stderr.decode("utf-8", "replace").strip()
+    if not any(words in said.lower() for words in _NO_CRONTAB):
+        # What cannot be read now would be lost when we write ours.
+        why = said.splitlines()[-1] if said else f"exit code {done.returncode}"
+        raise ScheduleError(f"'crontab -l' failed: {why}", hint="see --method for other timers")
+    return ""
 
 
 def _write_crontab(text: str) -> None:
