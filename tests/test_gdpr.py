@@ -189,6 +189,20 @@ def test_a_decorated_function_purges_after_each_call(folder: Path) -> None:
     assert bundles(folder)
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="fork")
+def test_a_forked_child_leaves_the_mark_to_its_parent(folder: Path) -> None:
+    record(folder)
+    telemetry.configure(folder, gdpr=True)
+    with telemetry.generation() as generation:
+        child = os.fork()
+        if child == 0:
+            generation.__exit__(None, None, None)
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        assert gdpr.is_owed(str(folder))
+    assert is_empty(folder)
+
+
 def test_no_folder_owes_nothing_and_is_not_made(folder: Path) -> None:
     telemetry.configure(folder, gdpr=True)
     with telemetry.generation():

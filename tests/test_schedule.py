@@ -167,6 +167,16 @@ def test_a_system_that_refuses_is_quoted_in_two_lines(home: dict[str, str], tmp_
     assert not list((tmp_path / "config" / "systemd" / "user").iterdir())
 
 
+@pytest.mark.skipif(os.name == "nt", reason="it is there on Windows")
+def test_what_this_system_cannot_run_is_not_written(home: dict[str, str], tmp_path: Path) -> None:
+    message, _ = refusal(
+        "telemetry", "schedule", "install", "--yes", "--json", "--method", "schtasks",
+        code=1, environ=home,
+    )  # fmt: skip
+    assert "no schtasks" in message
+    assert not [path for path in tmp_path.rglob("*") if path.name.endswith(".cmd")]
+
+
 def test_nobody_is_asked_where_nobody_can_answer(home: dict[str, str]) -> None:
     done = run("telemetry", "schedule", "install", "--method", "systemd", environ=home)
     assert done.returncode == 2

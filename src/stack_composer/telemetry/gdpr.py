@@ -42,12 +42,13 @@ _TRY_S: Final = 0.01
 class Mark:
     """A purge that is owed, by whoever holds this."""
 
-    __slots__ = ("_directory", "_fd", "_id")
+    __slots__ = ("_directory", "_fd", "_id", "_pid")
 
     def __init__(self, directory: str, fd: int) -> None:
         self._directory = directory
         self._fd = fd
         self._id = file_id(fd)
+        self._pid = os.getpid()
 
     def pay(self, unlock: Keys | None = None) -> None:
         """Purge, then take the mark away, unless another generation holds it too.
@@ -59,7 +60,8 @@ class Mark:
         """
         try:
             purge_closed(self._directory, unlock)
-            if lock.try_lock(self._fd) != lock.HELD:
+            # A forked child shares the lock, and must leave the mark to its parent.
+            if self._pid == os.getpid() and lock.try_lock(self._fd) != lock.HELD:
                 _remove(self._directory)
         finally:
             close_own(self._fd, self._id)

@@ -83,6 +83,10 @@ def install(job: Job) -> None:
         ScheduleError: The system refused; what was written stays, and ``remove``
             takes it away.
     """
+    program = job.install[0][0] if job.install else "crontab"
+    if shutil.which(program) is None:
+        # Before anything is written that nobody would ever run.
+        raise ScheduleError(f"there is no {program} here", hint="see --method for other timers")
     for file in job.files:
         _write(Path(file.path), file.text)
     if job.line:
