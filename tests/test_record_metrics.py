@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -179,3 +183,40 @@ def test_a_histogram_of_any_spread_stays_within_its_bound(values: list[float]) -
     for side in (point.positive, point.negative):
         assert not side or max(side) - min(side) < BUCKETS_MAX
     assert series.point(2) is None
+
+
+def test_who_asks_while_the_module_is_loaded_finds_no_half_of_it() -> None:
+    """Another thread may start the writer while this one imports the instruments."""
+    script = """
+import importlib.abc, sys, threading
+from stack_composer import telemetry
+
+class Slow(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == "stack_composer.telemetry.record.aggregate":
+            # In the middle of instruments.py: its functions are not defined yet.
+            sys.meta_path.remove(self)
+            other = threading.Thread(target=telemetry.configure)
+            other.start()
+            other.join(1)
+            with telemetry.span("s"):
+                pass
+        return None
+
+sys.meta_path.insert(0, Slow())
+hits = telemetry.counter("hits")
+hits.add(2)
+telemetry.flush()
+from stack_composer.telemetry.record import recorder
+print(recorder.faults, recorder.instruments is not None)
+"""
+    with tempfile.TemporaryDirectory() as folder:
+        done = subprocess.run(
+            [sys.executable, "-c", script],
+            env={**os.environ, "STACK_COMPOSER_TELEMETRY_DIR": str(Path(folder) / "t")},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert (done.stdout, done.stderr) == ("{} True\n", "")

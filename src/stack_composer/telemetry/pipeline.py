@@ -539,7 +539,7 @@ def _instruments() -> Any:
         from stack_composer.telemetry.record import instruments
 
         return instruments
-    return sys.modules.get("stack_composer.telemetry.record.instruments")
+    return recorder.instruments
 
 
 def _anything() -> bool:

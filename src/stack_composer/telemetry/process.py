@@ -178,13 +178,19 @@ def _silence() -> None:
 
 def _hear(*, heard: bool) -> None:
     """Have instruments keep what they measure, or forget it."""
-    instruments = sys.modules.get("stack_composer.telemetry.record.instruments")
-    if instruments is not None:
-        instruments.hear(heard=heard)
+    if recorder.instruments is not None:
+        recorder.instruments.hear(heard=heard)
 
 
 _DATABASE = "stack_composer.telemetry.store.encrypted.database"
 """Whose connections must not live on in a child; looked up, since few programs load it."""
+
+
+def _database() -> Any:
+    """The module of encrypted databases, once it is whole: before, it has none open."""
+    module = sys.modules.get(_DATABASE)
+    return module if hasattr(module, "after_fork_in_child") else None
+
 
 _held: dict[int, Turnstile] = {}
 """By thread, since several may fork at once."""
@@ -201,13 +207,13 @@ def _before_fork() -> None:
     if pipeline is not None and pipeline.turnstile.enter(FORK_WAIT_S):
         _held[threading.get_ident()] = pipeline.turnstile
     # Behind the turnstile, since the writer waits for a database with its turn in hand.
-    database = sys.modules.get(_DATABASE)
+    database = _database()
     if database is not None:
         database.close_before_fork()
 
 
 def _after_fork_in_parent() -> None:
-    database = sys.modules.get(_DATABASE)
+    database = _database()
     if database is not None:
         database.after_fork_in_parent()
     held = _held.pop(threading.get_ident(), None)
@@ -218,7 +224,7 @@ def _after_fork_in_parent() -> None:
 def _after_fork_in_child() -> None:
     global running, lock, starting
     _held.clear()
-    database = sys.modules.get(_DATABASE)
+    database = _database()
     if database is not None:
         database.after_fork_in_child()
     lock = threading.RLock()
@@ -226,9 +232,8 @@ def _after_fork_in_child() -> None:
     ids.renew_lock_after_fork()
     recorder.reset_after_fork()
     health.forget()
-    instruments = sys.modules.get("stack_composer.telemetry.record.instruments")
-    if instruments is not None:
-        instruments.forget_after_fork()
+    if recorder.instruments is not None:
+        recorder.instruments.forget_after_fork()
     old, running = running, None
     if old is not None:
         old.abandon()

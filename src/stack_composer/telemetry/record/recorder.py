@@ -58,6 +58,13 @@ steps: dict[str, int] = {}
 """Steps taken against a full disk so far, by what they were; only ever grows."""
 
 
+instruments: Any = None
+"""The module of the instruments, once it is whole; a program without any never loads it.
+
+It says so itself at its end: in ``sys.modules`` a module is from its first line on, and
+another thread would find it without what it is asked for.
+"""
+
 off_generation: Callable[[dict[str, Any] | None], Span] | None = None
 """What ``generation()`` makes of its attributes while nothing is recorded; None: no more
 than ``span()`` does then."""
