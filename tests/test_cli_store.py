@@ -11,7 +11,7 @@ import pytest
 
 from cli_running import ok, ok_json, ok_lines, refusal, run
 from encrypted_store import assert_no_plain_text, need_cipher, planted_line
-from stack_composer.telemetry.store.keys import NEW_PASSPHRASE, PASSPHRASE
+from stack_composer.telemetry.store.keys import NEW_VARIABLE, VARIABLE
 from stack_composer.telemetry.store.writer import BundleWriter
 from store_lines import append, names_in, tick_until_idle
 
@@ -202,30 +202,30 @@ def test_whoever_opens_a_database_takes_from_others_what_they_could_do_with_it(
 
 def test_a_passphrase_and_a_new_one(place: Place) -> None:
     place.config.write_text("")
-    place.environ[PASSPHRASE] = "correct horse"
+    place.environ[VARIABLE] = "correct horse"
     place.ok("store", "encrypt", "--yes")
     assert place.json("store", "status")["databases"][0]["key"] == "passphrase"
     assert "correct horse" not in place.config.read_text()
-    place.environ[PASSPHRASE] = "wrong horse"
+    place.environ[VARIABLE] = "wrong horse"
     what, _ = refusal("telemetry", "stats", code=1, environ=place.environ)
     assert "passphrase" in what
-    place.environ[PASSPHRASE] = "correct horse"
-    place.environ[NEW_PASSPHRASE] = "battery staple"
+    place.environ[VARIABLE] = "correct horse"
+    place.environ[NEW_VARIABLE] = "battery staple"
     place.ok("store", "rekey", "--yes")
-    del place.environ[NEW_PASSPHRASE]
+    del place.environ[NEW_VARIABLE]
     what, _ = refusal("telemetry", "stats", code=1, environ=place.environ)
     assert "passphrase" in what
-    place.environ[PASSPHRASE] = "battery staple"
+    place.environ[VARIABLE] = "battery staple"
     assert place.names_of_spans() == 40
-    del place.environ[PASSPHRASE]
+    del place.environ[VARIABLE]
     what, hint = refusal("telemetry", "stats", code=1, environ=place.environ)
-    assert PASSPHRASE in hint
+    assert VARIABLE in hint
 
 
 def test_rekey_moves_from_one_place_for_keys_to_another(place: Place) -> None:
     place.ok("store", "encrypt", "--yes")
     place.config.write_text('[store]\nencryption = "sqlcipher"\n')
-    place.environ[PASSPHRASE] = "correct horse"
+    place.environ[VARIABLE] = "correct horse"
     place.environ["STACK_COMPOSER_TELEMETRY_KEY_FILE"] = ""
     what, _ = refusal("telemetry", "store", "rekey", code=1, environ=place.environ)
     assert "none is configured" in what
@@ -239,7 +239,7 @@ def test_without_a_keychain_encrypt_says_what_else_there_is(place: Place) -> Non
     *_, what, hint = done.stderr.strip().split("\n")
     assert "no keychain" in what
     assert "key_file" in hint
-    assert PASSPHRASE in hint
+    assert VARIABLE in hint
     assert "encryption" not in place.config.read_text(), "nothing was turned on"
     assert not list(place.directory.glob("*.sqlcipher*"))
 

@@ -115,7 +115,7 @@ def test_errors_quote_no_key(path: Path) -> None:
 def test_a_passphrase_makes_the_same_key_again_and_each_database_another(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv(keys.PASSPHRASE, "a long ünd good one")
+    monkeypatch.setenv(keys.VARIABLE, "a long ünd good one")
     some = Keys()
     assert some.source() == "passphrase"
     key = some.make(STEM, "passphrase")
@@ -127,9 +127,9 @@ def test_a_passphrase_makes_the_same_key_again_and_each_database_another(
 def test_a_new_passphrase_makes_what_is_new_and_the_old_one_still_reads(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv(keys.PASSPHRASE, "old")
+    monkeypatch.setenv(keys.VARIABLE, "old")
     old = Keys().make(STEM, "passphrase")
-    monkeypatch.setenv(keys.NEW_PASSPHRASE, "new")
+    monkeypatch.setenv(keys.NEW_VARIABLE, "new")
     assert Keys().find(STEM, "passphrase")[0] == old
     made = Keys().make(OTHER, "passphrase")
     assert made == keys.derive("new", OTHER)
@@ -140,7 +140,7 @@ def test_nobody_is_asked_for_a_passphrase_unless_somebody_is_there(
 ) -> None:
     with pytest.raises(StoreLockedError, match="passphrase") as error:
         Keys().find(STEM, "passphrase")
-    assert keys.PASSPHRASE in hint_of(error)
+    assert keys.VARIABLE in hint_of(error)
     asked: list[str] = []
 
     def ask(question: str) -> str:

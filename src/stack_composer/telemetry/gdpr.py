@@ -209,7 +209,7 @@ class ErasingGeneration(OffSpan):
         # One for each time that it was entered: it may be again, before it is left.
         self._marks: list[Mark | None] = []
 
-    def again(self) -> Span:  # type: ignore[override]  # perhaps it is recorded by now
+    def again(self) -> Span:
         """Make one for each call of a decorated function, as it is configured then."""
         return make_generation(self.attributes)
 

@@ -84,7 +84,8 @@ class Outputs:
 
     def tick(self) -> bool:
         """Let each exporter do a little of what takes time; True if more is left."""
-        return any([exporter.tick() for exporter in self.exporters])  # noqa: C419 - each of them
+        busy = [exporter.tick() for exporter in self.exporters]  # Each of them, whatever it says.
+        return any(busy)
 
     def settle(self) -> None:
         """End a turn of the writer."""

@@ -455,7 +455,9 @@ class Pipeline:
             return False
         exporters = self._outputs.exporters if self._outputs else ()
         count = len(records)
-        return any([self._append(e, signal, data, sketch, count) for e in exporters])  # noqa: C419 - each of them
+        # Each of them gets the lines, whatever the one before it said.
+        taken = [self._append(exporter, signal, data, sketch, count) for exporter in exporters]
+        return any(taken)
 
     def _append(
         self, exporter: Exporter, signal: str, data: bytes, sketch: Sketch, count: int

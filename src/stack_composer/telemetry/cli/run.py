@@ -73,7 +73,7 @@ def _become(words: list[str]) -> int:
         # exec on Windows lets the shell go on before the program has ended.
         import subprocess
 
-        return subprocess.run(words, check=False).returncode  # noqa: S603
+        return subprocess.run(words, check=False).returncode
     return os.execvp(words[0], words)  # noqa: S606
 
 
@@ -84,7 +84,7 @@ def _run_and_purge(words: list[str], directory: str) -> int:
 
     mark = gdpr.owe(directory)
     try:
-        with subprocess.Popen(words) as program:  # noqa: S603
+        with subprocess.Popen(words) as program:
             _hand_on_signals(program)
             code = program.wait()
     finally:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import decimal
 import json
+import math
 import sys
 from datetime import datetime
 from itertools import islice
@@ -26,7 +27,7 @@ from stack_composer.telemetry.query.select import Selection
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from stack_composer.telemetry.export.columns import Column
     from stack_composer.telemetry.store.reader import BundleInfo
@@ -99,7 +100,6 @@ def _print(args: argparse.Namespace, answer: Answer, refused: int) -> None:
         shown = list(islice(answer.rows(), ROWS_SHOWN_MAX + 1))
         if answer.columns:
             cells = [[_cell(value) for value in row] for row in shown[:ROWS_SHOWN_MAX]]
-            cells = [[_cell(value) for value in row] for row in shown[:ROWS_SHOWN_MAX]]
             output.table(answer.columns, cells)
         if len(shown) > ROWS_SHOWN_MAX:
             output.note(f"only the first {ROWS_SHOWN_MAX:,} rows are shown; --csv prints all")
@@ -115,23 +115,45 @@ def _print_json(answer: Answer, refused: int) -> None:
     sys.stdout.write(f'\n], "refused_lines": {refused}}}\n')
 
 
-def _plain(value: Any) -> Any:  # noqa: PLR0911 - one return a type
+def _plain(value: Any) -> Any:
     """Give what DuckDB answers as JSON can say it."""
     if value is None or isinstance(value, str | bool | int):
         return value
-    if isinstance(value, float):
-        return value if value - value == 0 else None
-    if isinstance(value, decimal.Decimal):
-        return float(value)
-    if isinstance(value, datetime):
-        return value.isoformat() + ("Z" if value.tzinfo is None else "")
-    if isinstance(value, bytes | bytearray):
-        return base64.b64encode(value).decode("ascii")
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+    for kinds, form in _FORMS:
+        if isinstance(value, kinds):
+            return form(value)
     return str(value)
+
+
+def _float(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _time(value: datetime) -> str:
+    return value.isoformat() + ("Z" if value.tzinfo is None else "")
+
+
+def _base64(value: bytes) -> str:
+    return base64.b64encode(value).decode("ascii")
+
+
+def _object(value: dict[Any, Any]) -> dict[str, Any]:
+    return {str(key): _plain(item) for key, item in value.items()}
+
+
+def _list(value: Sequence[Any]) -> list[Any]:
+    return [_plain(item) for item in value]
+
+
+_FORMS: tuple[tuple[tuple[type, ...], Callable[[Any], Any]], ...] = (
+    ((float,), _float),
+    ((decimal.Decimal,), float),
+    ((datetime,), _time),
+    ((bytes, bytearray), _base64),
+    ((dict,), _object),
+    ((list, tuple), _list),
+)
+"""What JSON has no word for, and how it is said."""
 
 
 def _text(value: Any) -> str:

@@ -23,7 +23,7 @@ JSON_KEYS = converting.JSON_KEYS
 
 KEY_PLACES = {
     "keychain": "in the keychain",
-    "passphrase": f"made of the passphrase in {keys.PASSPHRASE}",
+    "passphrase": f"made of the passphrase in {keys.VARIABLE}",
     "keyfile": "in the key file",
 }
 

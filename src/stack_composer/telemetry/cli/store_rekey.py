@@ -56,8 +56,8 @@ def run(args: argparse.Namespace) -> int:
         return 1
     done = converting.convert(plan, unlock)
     code = converting.report(args, plan, None, done)
-    if os.environ.get(keys.NEW_PASSPHRASE) and not args.json:
-        output.say(f"set the new passphrase as {keys.PASSPHRASE} for every program that records")
+    if os.environ.get(keys.NEW_VARIABLE) and not args.json:
+        output.say(f"set the new passphrase as {keys.VARIABLE} for every program that records")
     return code
 
 
@@ -65,9 +65,9 @@ def _take_new_passphrase() -> None:
     if not output.is_interactive():
         raise UsageError(
             "--new-passphrase asks, and nobody can be asked here",
-            hint=f"set {keys.NEW_PASSPHRASE} instead",
+            hint=f"set {keys.NEW_VARIABLE} instead",
         )
     text = custody.ask("new passphrase: ")
     if not text or text != custody.ask("once more: "):
         raise UsageError("the two are not the same, or empty", hint="nothing was changed")
-    os.environ[keys.NEW_PASSPHRASE] = text
+    os.environ[keys.NEW_VARIABLE] = text

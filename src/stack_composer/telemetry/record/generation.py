@@ -46,7 +46,7 @@ class GenerationSpan(Span):
         self.start_ns = time_ns()
         return self
 
-    def again(self) -> Span:  # type: ignore[override]  # perhaps nothing is recorded by now
+    def again(self) -> Span:
         """Make one for each call of a decorated function, as it is configured then."""
         return make_generation(dict(self.attributes) if self.attributes else None)
 

@@ -139,7 +139,7 @@ class Span(SpanRecord):
         """Be the current span again, after ``leave``."""
         self._token = _set(self)
 
-    def again(self) -> Self:
+    def again(self) -> Span:
         """Make an unstarted span like this one; a decorator needs one a call.
 
         A function is decorated when its module is imported, which may be long before
@@ -148,7 +148,7 @@ class Span(SpanRecord):
         kind: type[Any] = type(self)
         if kind in plain_kinds:
             kind = recorder.span_class or FirstSpan
-        span: Self = make(kind, self.name, dict(self.attributes) if self.attributes else None)
+        span: Span = make(kind, self.name, dict(self.attributes) if self.attributes else None)
         return span
 
     def _enter_again(self) -> Self:

@@ -181,7 +181,7 @@ def _run(command: Sequence[str], stdin: bytes = b"") -> None:
 
 def _call(command: Sequence[str], stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
     try:
-        return subprocess.run(  # noqa: S603 - one of plans.py's commands
+        return subprocess.run(
             command, input=stdin, capture_output=True, timeout=COMMAND_S, check=False
         )
     except FileNotFoundError as error:

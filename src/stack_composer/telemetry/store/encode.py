@@ -278,7 +278,7 @@ class Encoder:
         scope: Scope,
         spans: Sequence[SpanRecord],
         touched: list[_Name],
-        traces: list[str],
+        traces: list[Any],
     ) -> str:
         """Encode the spans of one scope: the loop that runs for each span written.
 
@@ -323,7 +323,7 @@ class Encoder:
             trace = span.trace_id
             if trace is not last_trace:
                 last_trace = trace
-                traces.append(trace)  # type: ignore[arg-type] # ids are given by now
+                traces.append(trace)
             head = (
                 f'{{"traceId":"{trace}","spanId":"{span.span_id}{middle}'
                 f',"startTimeUnixNano":"{start_ns}","endTimeUnixNano":"{end_ns}"'

@@ -35,8 +35,8 @@ KEY_BYTES: Final = 32
 SERVICE: Final = "stack-composer-telemetry"
 """Of the entries in the keychain; the user name of each is the database's stem."""
 
-PASSPHRASE: Final = "STACK_COMPOSER_TELEMETRY_PASSPHRASE"  # noqa: S105 - a variable's name
-NEW_PASSPHRASE: Final = "STACK_COMPOSER_TELEMETRY_NEW_PASSPHRASE"  # noqa: S105 - as above
+VARIABLE: Final = "STACK_COMPOSER_TELEMETRY_PASSPHRASE"
+NEW_VARIABLE: Final = "STACK_COMPOSER_TELEMETRY_NEW_PASSPHRASE"
 
 _KEY_FILE_BYTES_MAX: Final = 2**20
 _DESTROYED: Final = "0" * (2 * KEY_BYTES)
@@ -127,7 +127,7 @@ class Keys:
         if not texts:
             raise StoreLockedError(
                 "the telemetry store is encrypted with a passphrase, and there is none",
-                hint=f"set {PASSPHRASE} in the environment of the program",
+                hint=f"set {VARIABLE} in the environment of the program",
             )
         return [derive(text, stem) for text in texts]
 
@@ -142,7 +142,7 @@ class Keys:
         if source == "passphrase":
             texts = _passphrases() or ([self._asked] if self._asked else [])
             if not texts:
-                raise StoreLockedError("there is no passphrase", hint=f"set {PASSPHRASE}")
+                raise StoreLockedError("there is no passphrase", hint=f"set {VARIABLE}")
             # The newest: after a change of the passphrase, what is made has the new one.
             key = derive(texts[-1], stem)
         elif source == "keyfile":
@@ -294,7 +294,7 @@ def derive(passphrase: str, stem: str) -> bytes:
 
 
 def _passphrases() -> list[str]:
-    found = (os.environ.get(PASSPHRASE, ""), os.environ.get(NEW_PASSPHRASE, ""))
+    found = (os.environ.get(VARIABLE, ""), os.environ.get(NEW_VARIABLE, ""))
     return [text for text in found if text]
 
 
@@ -371,7 +371,7 @@ def _keychain() -> Any:
     if not safe:
         raise StoreLockedError(
             "this computer has no keychain that this program can use",
-            hint=f'set key_file = "..." under [store], or {PASSPHRASE} in the environment',
+            hint=f'set key_file = "..." under [store], or {VARIABLE} in the environment',
         )
     if not custody.may_prompt and type(safe[0]).__module__ == "keyring.backends.SecretService":
         _refuse_locked()
@@ -404,7 +404,7 @@ def _no_keychain(error: Exception) -> StoreLockedError:
     # The kind alone: who knows what a backend puts into its messages.
     return StoreLockedError(
         f"the keychain cannot be used ({type(error).__name__})",
-        hint=f'unlock it; or set key_file = "..." under [store], or {PASSPHRASE}',
+        hint=f'unlock it; or set key_file = "..." under [store], or {VARIABLE}',
     )
 
 

@@ -203,7 +203,7 @@ class Database:
             if connection is not None:
                 # Without a checkpoint, which would hold up a program's end, and would
                 # delete a WAL by its path.
-                connection.close(True)  # noqa: FBT003 - force; apsw takes it by place
+                connection.close(force=True)
 
     # -- opening ---------------------------------------------------------------------
 
@@ -215,9 +215,9 @@ class Database:
             try:
                 self._begin(connection)
             except apsw.NotADBError:
-                connection.close(True)  # noqa: FBT003 - as in close
+                connection.close(force=True)
             except BaseException:
-                connection.close(True)  # noqa: FBT003 - as in close
+                connection.close(force=True)
                 raise
             else:
                 return connection
@@ -289,8 +289,9 @@ class Database:
 
     def forget_bundle(self, connection: Any, row: int) -> None:
         """Delete what a bundle's row leads to; the caller deletes the row itself."""
-        for table in ("chunk", "sidecar", "beside"):
-            run(connection, f"DELETE FROM {table} WHERE bundle = ?", (row,))  # noqa: S608 - ours
+        run(connection, "DELETE FROM chunk WHERE bundle = ?", (row,))
+        run(connection, "DELETE FROM sidecar WHERE bundle = ?", (row,))
+        run(connection, "DELETE FROM beside WHERE bundle = ?", (row,))
 
 
 class GoneError(StoreError):
@@ -338,7 +339,7 @@ def connect(apsw: Any, path: str, key: bytes, *, create: bool = False) -> Any:
         if value(connection, "PRAGMA temp_store") != 2:
             raise StoreError("temporary files of the encrypted store cannot be kept in memory")
     except BaseException:
-        connection.close(True)  # noqa: FBT003 - force; apsw takes it by place
+        connection.close(force=True)
         raise
     return connection
 
@@ -514,7 +515,7 @@ def _fill(apsw: Any, path: str, key: bytes) -> None:
         run(connection, "PRAGMA wal_checkpoint(TRUNCATE)")
         connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
     finally:
-        connection.close(True)  # noqa: FBT003 - force; apsw takes it by place
+        connection.close(force=True)
 
 
 def find_half_made(folder: Folder) -> list[str]:

@@ -15,6 +15,7 @@ from stack_composer.telemetry.store.encrypted.database import Database, GoneErro
 if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Iterable, Iterator
+    from typing import Final
 
     from stack_composer.telemetry.store.index import Frame
     from stack_composer.telemetry.store.reader import BundleInfo
@@ -100,7 +101,7 @@ def read_sidecar_bytes(database: Database, bundle: BundleInfo, bytes_max: int) -
         with (
             database.use() as connection,
             # Not a SELECT, which would decrypt all of it.
-            connection.blob_open("main", "sidecar", "data", bundle.row, False) as blob,  # noqa: FBT003
+            connection.blob_open("main", "sidecar", "data", bundle.row, writeable=False) as blob,
         ):
             return bytes(blob.read(bytes_max))
     except StoreError:
@@ -245,15 +246,20 @@ def _chunks(
         return [row for row in _chunks_around(database, bundle) if row[1] + row[2] > behind]
 
 
+_NEXT_CHUNK: Final = (
+    "SELECT id, bundle, start, plain_bytes FROM chunk NOT INDEXED WHERE id > ? ORDER BY id LIMIT 1"
+)
+_CHUNK_BEFORE: Final = (
+    "SELECT id, bundle, start, plain_bytes FROM chunk NOT INDEXED"
+    " WHERE id < ? ORDER BY id DESC LIMIT 1"
+)
+
+
 def _chunks_around(database: Database, bundle: BundleInfo) -> list[tuple[int, int, int]]:
     """Find the frames before and after a damaged page, one by one, without the index."""
     found: dict[int, tuple[int, int, int]] = {}
-    for order, sign in (("ASC", ">"), ("DESC", "<")):
-        statement = (
-            "SELECT id, bundle, start, plain_bytes FROM chunk NOT INDEXED"  # noqa: S608 - ours
-            f" WHERE id {sign} ? ORDER BY id {order} LIMIT 1"
-        )
-        chunk = -1 if sign == ">" else 2**62
+    for statement, start in ((_NEXT_CHUNK, -1), (_CHUNK_BEFORE, 2**62)):
+        chunk = start
         while True:
             try:
                 with database.use() as connection:
