@@ -13,6 +13,7 @@ for several threads.
 
 from __future__ import annotations
 
+import re
 import struct
 from typing import TYPE_CHECKING, Any
 
@@ -39,9 +40,18 @@ LEARNT_MAX: Final = 65_536
 LEARNT_BYTES_MAX: Final = 256
 """Longer ones seldom repeat."""
 
-_times = struct.Struct("<xQxQ").unpack_from
+# Ids that are not all zero; perhaps a parent's; how long the name behind it is.
+_head = re.compile(
+    rb"\n\x10(?!\0{16})(.{16})\x12\x08(?!\0{8})(.{8})"
+    rb"(?:\x22\x08(?!\0{8})(.{8}))?\x2a([\0-\x7f])",
+    re.DOTALL,
+).match
+# Behind the name: perhaps a kind; both times.
+_middle = re.compile(rb"(?:\x30([\0-\x7f]))?\x39(.{8}\x41.{8})", re.DOTALL).match
+# Behind the attributes: perhaps a status, with its length; perhaps flags.
+_end = re.compile(rb"(?:\x7a([\0-\x7f])(.*?))?(?:\x85\x01.{4})?", re.DOTALL).fullmatch
+_times = struct.Struct("<QxQ").unpack
 _one_double = struct.Struct("<d").unpack_from
-_NO_IDS: Final = ("0" * 32, "0" * 16)
 _SCALARS: Final = frozenset({str, bool, int, float})
 
 
@@ -52,7 +62,7 @@ class Reader:
         self.shared = Shared() if shared is None else shared
         self._pairs: dict[bytes, tuple[str, Any]] = {}
         self._names: dict[bytes, str] = {}
-        self._details: dict[tuple[int, bytes], SpanDetails] = {}
+        self._ends: dict[tuple[bytes | None, bytes], tuple[SpanDetails, bool]] = {}
         self._resources: dict[tuple[bytes, str], Resource] = {}
         self._scopes: dict[tuple[bytes, str], Scope] = {}
 
@@ -129,7 +139,7 @@ class Reader:
             spans.append(span)
         return spans
 
-    def _plain_span(  # noqa: C901, PLR0911, PLR0912, PLR0915 - see the module: few calls
+    def _plain_span(
         self,
         data: bytes,
         at: int,
@@ -139,102 +149,76 @@ class Reader:
         counts: otlp.Counts,
     ) -> ReceivedSpan | None:
         """Read a span as SDKs write it; None for any other, or a broken one."""
-        if data[at : at + 2] != b"\n\x10" or data[at + 18 : at + 20] != b"\x12\x08":
+        head = _head(data, at, end)
+        if head is None:
             return None
-        trace_id = data[at + 2 : at + 18].hex()
-        span_id = data[at + 20 : at + 28].hex()
-        if end - at < 47 or trace_id == _NO_IDS[0] or span_id == _NO_IDS[1]:
+        trace_id, span_id, parent_id, size = head.groups()
+        at = head.end()
+        after = at + size[0]
+        middle = _middle(data, after, end)
+        if middle is None:
             return None
-        at += 28
-        parent_id = ""
-        if data[at] == 0x22:
-            if data[at + 1] != 8:
-                return None
-            parent_id = data[at + 2 : at + 10].hex()
-            if parent_id == _NO_IDS[1]:
-                return None
-            at += 10
-        if end - at < 21 or data[at] != 0x2A:
-            return None
-        size = data[at + 1]
-        if size > 127:
-            return None
-        at += 2
-        raw = data[at : at + size]
+        raw = data[at:after]
         name = self._names.get(raw)
         if name is None:
             name = self._name(raw)
             if name is None:
                 return None
-        at += size
-        kind = 0
-        if end - at < 18:
+        attributes: dict[str, Any] = {}
+        at = self._plain_attributes(data, middle.end(), end, attributes, budget, counts)
+        if at < 0:
             return None
-        if data[at] == 0x30:
-            kind = data[at + 1]
-            if kind > 127:
+        kind, times = middle.groups()
+        told = self._ends.get((kind, data[at:end]))
+        if told is None:
+            told = self._plain_end(kind, data[at:end], budget, counts)
+            if told is None:
                 return None
-            at += 2
-            if end - at < 18:
-                return None
-        if data[at] != 0x39 or data[at + 9] != 0x41:
-            return None
-        start_ns, end_ns = _times(data, at)
-        at += 18
-        attributes: dict[str, Any] | None = None
-        if at < end and data[at] == 0x4A:
-            attributes = {}
-            pairs = self._pairs
-            while at < end and data[at] == 0x4A:
-                if at + 1 >= end:
-                    return None
-                size = data[at + 1]
-                at += 2
-                if size > 127:
-                    if at >= end or data[at] > 127:
-                        return None
-                    size += (data[at] << 7) - 128
-                    at += 1
-                after = at + size
-                if after > end:
-                    return None
-                raw = data[at:after]
-                pair = pairs.get(raw)
-                if pair is None:
-                    pair = self._pair(raw, budget, counts)
-                attributes[pair[0]] = pair[1]
-                at = after
-        status = b""
-        remote = False
-        if at < end:
-            if data[at] == 0x7A:
-                if at + 1 >= end or data[at + 1] > 127:
-                    return None
-                after = at + 2 + data[at + 1]
-                if after > end:
-                    return None
-                status = data[at + 2 : after]
-                at = after
-            if at < end:
-                if end - at != 6 or data[at] != 0x85 or data[at + 1] != 0x01:
-                    return None
-                remote = data[at + 3] & (REMOTE >> 8) != 0
-        details = self._details.get((kind, status))
-        if details is None:
-            details = self._plain_details(kind, status, budget, counts)
+        details, remote = told
         span = ReceivedSpan()
         span.scope = scope
         span.name = name
-        span.attributes = attributes
+        span.attributes = attributes or None
+        span.trace_id = trace = trace_id.hex()
+        span.span_id = span_id.hex()
         span.parent = (
-            RemoteParent(trace_id, parent_id, 1, "", is_remote=remote) if parent_id else None
+            RemoteParent(trace, parent_id.hex(), 1, "", is_remote=remote) if parent_id else None
         )
-        span.start_ns = start_ns
-        span.end_ns = end_ns
-        span.trace_id = trace_id
-        span.span_id = span_id
+        span.start_ns, span.end_ns = _times(times)
         span.details = details
         return span
+
+    def _plain_attributes(
+        self,
+        data: bytes,
+        at: int,
+        end: int,
+        found: dict[str, Any],
+        budget: wire.Budget,
+        counts: otlp.Counts,
+    ) -> int:
+        """Read attributes into ``found``; the place behind them, or -1 if one is broken."""
+        pairs = self._pairs
+        while at < end and data[at] == 0x4A:
+            if at + 2 >= end:
+                return -1
+            size = data[at + 1]
+            at += 2
+            if size > 127:
+                if data[at] > 127:
+                    return -1
+                size += (data[at] << 7) - 128
+                at += 1
+            after = at + size
+            if after > end:
+                return -1
+            raw = data[at:after]
+            pair = pairs.get(raw)
+            if pair is None:
+                pair = self._pair(raw, budget, counts)
+            found[pair[0]] = pair[1]
+            at = after
+        return at
 
     def _name(self, raw: bytes) -> str | None:
         try:
@@ -254,58 +238,67 @@ class Reader:
         _learn(self._pairs, raw, pair, len(raw))
         return pair
 
-    def _plain_pair(self, raw: bytes) -> tuple[str, Any] | None:  # noqa: C901, PLR0911 - as above
+    def _plain_pair(self, raw: bytes) -> tuple[str, Any] | None:
         """Read a key with a text or number; None for any other pair, or a broken one."""
         size = len(raw)
-        if size < 6 or raw[0] != 0x0A or raw[1] > 127:
+        if not 6 <= size < 128 or raw[0] != 0x0A:
             return None
         at = raw[1] + 2
-        if size - at < 4 or raw[at] != 0x12:
-            return None
-        inner = raw[at + 1]
-        if inner != size - at - 2 or inner > 127:
+        # Behind the key stands its value, and nothing behind that.
+        if size - at < 4 or raw[at] != 0x12 or raw[at + 1] != size - at - 2:
             return None
         key = self._names.get(raw[2:at])
         if key is None:
             key = self._name(raw[2:at])
-            if key is None:
-                return None
-        tag = raw[at + 2]
-        at += 3
-        if tag == 0x0A:
-            if raw[at] != size - at - 1:
-                return None
-            try:
-                return key, raw[at + 1 :].decode()
-            except UnicodeDecodeError:
-                return None
-        if tag == 0x18:
-            return _plain_integer(key, raw, at)
-        if tag == 0x21 and size - at == 8:
-            return key, _one_double(raw, at)[0]
-        return None
+        value = _plain_value(raw, at + 2)
+        return None if key is None or value is None else (key, value)
 
-    def _plain_details(
-        self, kind: int, status: bytes, budget: wire.Budget, counts: otlp.Counts
-    ) -> SpanDetails:
-        # Shared by all spans that say the same: nobody changes the details of a span
-        # that came from elsewhere.
-        raw = b"\x30" + bytes([kind]) + (b"\x7a" + bytes([len(status)]) + status)
-        given = wire.decode_message(wire.SPAN, raw, 0, len(raw), budget, counts)
+    def _plain_end(
+        self, kind: bytes | None, raw: bytes, budget: wire.Budget, counts: otlp.Counts
+    ) -> tuple[SpanDetails, bool] | None:
+        """What a kind, and a status and flags at the end, say; None if more is there.
+
+        Shared by all spans that say the same: nobody changes the details of a span that
+        came from elsewhere.
+        """
+        end = _end(raw)
+        if end is None or (end[1] and len(end[2]) != end[1][0]):
+            return None
+        field = b"\x30" + (kind or b"\0")
+        given = wire.decode_message(
+            wire.SPAN, field + raw, 0, len(field) + len(raw), budget, counts
+        )
         details = span_of(given, self.shared.scope(otlp.Scope(), ""), counts).details
         assert details is not None, "what is received has details"
-        _learn(self._details, (kind, status), details, len(status))
-        return details
+        told = details, bool(given.flags & REMOTE)
+        _learn(self._ends, (kind, raw), told, len(raw))
+        return told
 
 
-def _plain_integer(key: str, raw: bytes, at: int) -> tuple[str, int] | None:
+def _plain_value(raw: bytes, at: int) -> str | int | float | None:
+    """Read a text, an integer or a double that ends with ``raw``; None for all else."""
+    tag = raw[at]
+    at += 1
+    if tag == 0x0A and raw[at] == len(raw) - at - 1:
+        try:
+            return raw[at + 1 :].decode()
+        except UnicodeDecodeError:
+            return None
+    if tag == 0x18:
+        return _plain_integer(raw, at)
+    if tag == 0x21 and len(raw) - at == 8:
+        return float(_one_double(raw, at)[0])
+    return None
+
+
+def _plain_integer(raw: bytes, at: int) -> int | None:
     value = shift = 0
     while at < len(raw) and shift < 56:
         byte = raw[at]
         at += 1
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
-            return (key, value) if at == len(raw) else None
+            return value if at == len(raw) else None
         shift += 7
     return None
 
