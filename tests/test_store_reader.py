@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stack_composer.telemetry.errors import LineRefusedError, StoreError
-from stack_composer.telemetry.store import names, otlp, reader, seal, zstd
+from stack_composer.telemetry.store import names, otlp, reader, seal, unpack, zstd
 from stack_composer.telemetry.store.folder import Folder
 from stack_composer.telemetry.store.writer import BundleWriter
 from store_lines import all_lines, append, dump, names_in, spans_line, tick_until_idle
@@ -52,6 +52,7 @@ def pieces(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
     """Read in pieces of several sizes: what matters may lie across two of them."""
     monkeypatch.setattr(reader, "_PIECE_BYTES", request.param)
     monkeypatch.setattr(reader, "_READ_BYTES", request.param)
+    monkeypatch.setattr(unpack, "PIECE_BYTES", request.param)
 
 
 # --- bundles cut and damaged ------------------------------------------------------
@@ -181,7 +182,7 @@ def test_a_bomb_ends_at_the_bound_and_takes_little_memory(
 def test_many_false_starts_of_frames_come_to_an_end(directory: Path) -> None:
     found, counts = read(put(directory, b"\x28\xb5\x2f\xfd\xff" * 50_000, sealed=True))
     assert found == []
-    assert counts["damaged_frame"] == reader._RESYNCS_MAX + 1
+    assert counts["damaged_frame"] == unpack.RESYNCS_MAX + 1
 
 
 # --- while others write -----------------------------------------------------------
@@ -342,7 +343,7 @@ def test_what_is_no_file_is_an_error(tmp_path: Path, make: object) -> None:
 def test_every_oddity_has_words_for_users(directory: Path) -> None:
     for counts in (Counter(reader.ODDITIES), Counter(otlp.ODDITIES)):
         assert all(counts)
-    source = Path(reader.__file__).read_text() + Path(otlp.__file__).read_text()
+    source = "".join(Path(module.__file__).read_text() for module in (reader, unpack, otlp))
     counted = set(re.findall(r'counts\["(\w+)"\]', source))
     assert counted == set(reader.ODDITIES) | set(otlp.ODDITIES)
     assert seal.LINE_BYTES_MAX == reader.LINE_BYTES_MAX

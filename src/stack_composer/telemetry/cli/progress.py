@@ -13,7 +13,6 @@ from stack_composer.telemetry.cli import output
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from types import TracebackType
     from typing import Self
 
 AFTER_S = 1.0
@@ -39,12 +38,7 @@ class Progress:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._is_shown:
             sys.stderr.write("\r\x1b[K")
             sys.stderr.flush()

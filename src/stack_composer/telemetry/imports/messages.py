@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from stack_composer.telemetry.imports.source import ZSTD_MAGIC, unpack_message
+from stack_composer.telemetry.imports.source import unpack_message
+from stack_composer.telemetry.store.unpack import MAGIC
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -217,7 +218,7 @@ class Cutter:
             self._refuse(number, f"at byte {at} is cut short")
 
     def _unpacked(self, number: int, data: bytes) -> Message | None:
-        if data.startswith(ZSTD_MAGIC):
+        if data.startswith(MAGIC):
             unpacked = unpack_message(data, MESSAGE_BYTES_MAX)
             if unpacked is None:
                 self._refuse(number, "is packed, and damaged or too large")

@@ -2,10 +2,9 @@
 
 A file gives *pieces*, of at most a megabyte, so that ten gigabytes take no more memory
 than ten bytes; nothing seeks, so standard input and pipes do as well. Of a damaged zstd
-frame nothing is handed on (frames up to ``HELD_BYTES_MAX`` are held back until their
-checksum was seen), and reading goes on with the next one; None among the pieces says
-that something is missing there. A file that unpacks to more than a thousand times its
-size is a bomb, and is left there.
+frame nothing is handed on, and reading goes on with the next one (``store.unpack``); None
+among the pieces says that something is missing there. A file that unpacks to more than a
+thousand times its size is a bomb, and is left there.
 """
 
 from __future__ import annotations
@@ -17,23 +16,20 @@ import zlib
 from typing import TYPE_CHECKING, Self
 
 from stack_composer.telemetry.errors import StoreError
+from stack_composer.telemetry.store import unpack
+from stack_composer.telemetry.store.unpack import Frames
 
 if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Iterator
-    from types import TracebackType
     from typing import Final
 
 PIECE_BYTES: Final = 2**20
-HELD_BYTES_MAX: Final = 8 * 2**20
-"""What is held of one frame, packed or unpacked; beyond it is handed on as it comes."""
 BOMB_RATIO: Final = 1_000
 BOMB_BYTES_MIN: Final = 64 * 2**20
 """Less is harmless, however small the file that it came from."""
 STDIN: Final = "-"
 
-ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
-_SKIPPABLE: Final = b"\x2a\x4d\x18"
 _GZIP_MAGIC: Final = b"\x1f\x8b\x08"
 
 ODDITIES: Final = {
@@ -76,12 +72,7 @@ class Source:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         os.close(self._fd)
 
     def pieces(self, counts: Counter[str]) -> Iterator[bytes | None]:
@@ -93,9 +84,10 @@ class Source:
         first = self._read()
         while len(first) < 4 and (more := self._read()):
             first += more
-        if first.startswith(ZSTD_MAGIC) or first[1:4] == _SKIPPABLE:
+        if first.startswith(unpack.MAGIC) or first[1:4] == unpack.SKIPPABLE:
             self.packing = "zstd"
-            yield from self._without_bombs(_Zstd(self._read, first, counts).pieces(), counts)
+            frames = Frames(self._read, counts, first)
+            yield from self._without_bombs(frames.pieces(), counts)
         elif first.startswith(_GZIP_MAGIC):
             self.packing = "gzip"
             yield from self._without_bombs(self._gzip(first, counts), counts)
@@ -142,68 +134,6 @@ class Source:
                 yield None
                 return
             data = unpacker.unused_data.lstrip(b"\0") or self._read().lstrip(b"\0")
-
-
-class _Zstd:
-    """Frames, one after the other; see the module for what happens to a damaged one."""
-
-    def __init__(self, read: object, first: bytes, counts: Counter[str]) -> None:
-        from stack_composer.telemetry.store import zstd
-
-        self._zstd = zstd
-        self._read = read
-        self._ahead = first
-        self._counts = counts
-        self._tried = b""
-
-    def pieces(self) -> Iterator[bytes | None]:
-        while self._ahead or self._more():
-            try:
-                yield from self._frame()
-            except self._zstd.ZstdError:
-                self._counts["damaged_frame"] += 1
-                yield None
-                if not self._find_next():
-                    return
-
-    def _more(self) -> bool:
-        assert callable(self._read), "what is read with"
-        self._ahead = self._read()
-        return bool(self._ahead)
-
-    def _frame(self) -> Iterator[bytes]:
-        unpacker = self._zstd.ZstdDecompressor()
-        held: list[bytes] = []
-        held_bytes = 0
-        self._tried = b""
-        while not unpacker.eof:
-            if unpacker.needs_input and not self._ahead and not self._more():
-                if self._tried.strip(b"\0"):
-                    self._counts["truncated"] += 1
-                break
-            data, self._ahead = (self._ahead, b"") if unpacker.needs_input else (b"", self._ahead)
-            if len(self._tried) <= HELD_BYTES_MAX:
-                self._tried += data
-            piece = unpacker.decompress(data, PIECE_BYTES)
-            held.append(piece)
-            held_bytes += len(piece)
-            if held_bytes > HELD_BYTES_MAX:
-                yield from held
-                held.clear()
-        self._ahead = unpacker.unused_data or self._ahead
-        yield from held
-
-    def _find_next(self) -> bool:
-        """Go to the next place that looks like a frame, behind the one that is damaged."""
-        window = self._tried[1:] + self._ahead
-        while True:
-            at = window.find(ZSTD_MAGIC)
-            if at >= 0:
-                self._ahead = window[at:]
-                return True
-            if not self._more():
-                return False
-            window = window[-3:] + self._ahead
 
 
 def _stdin() -> int:

@@ -11,7 +11,6 @@ Memory is bounded: by one zstd frame of ours, or one line.
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import os
 import stat
@@ -56,13 +55,9 @@ _SEALED_END: Final = ".jsonl.zst"
 _SKETCH_END: Final = ".sketch.json"
 _PIECE_BYTES: Final = 2**20
 _READ_BYTES: Final = 2**17
-_FRAME_BYTES_MAX: Final = LINE_BYTES_MAX + 2 * _PIECE_BYTES
-_RESYNCS_MAX: Final = 1000
 _LISTINGS_MAX: Final = 5
 """Bundles on their way into a database are looked for again so often, at most."""
 _BOM: Final = b"\xef\xbb\xbf"
-_ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
-_INDEX_MAGIC: Final = b"\x57\x2a\x4d\x18"
 _TAIL_BYTES: Final = 2**15
 """Read at once from the end of a sealed file: most indexes are smaller."""
 
@@ -352,7 +347,7 @@ def _counted(index: Index | None, counts: Counter[str]) -> Index | None:
     return index
 
 
-def _tail(file: FileIO | io.BytesIO) -> tuple[bytes, int | None]:
+def _tail(file: FileIO) -> tuple[bytes, int | None]:
     """Read the end of a sealed file, and where its index begins if it has one."""
     from stack_composer.telemetry.store.index import start_of_index
 
@@ -473,7 +468,9 @@ def _unpack_rows(bundle: BundleInfo, counts: Counter[str]) -> Iterator[bytes | N
 
 def unpack_frame(data: bytes, counts: Counter[str]) -> Iterator[bytes | None]:
     """Unpack frames held in memory; None says that something is missing at this place."""
-    yield from _Frames(io.BytesIO(data), counts).unpack()
+    from stack_composer.telemetry.store.unpack import Frames
+
+    yield from Frames(lambda: b"", counts, data).pieces()
 
 
 def read_new_lines(
@@ -567,12 +564,32 @@ def _pieces(path: str, fd: int) -> Iterator[bytes]:
 
 def _unpack(path: str, fd: int, counts: Counter[str]) -> Iterator[bytes | None]:
     """Unpack frame by frame; None says that something is missing at this place."""
+    # Here, since most questions are answered by sidecars alone.
+    from stack_composer.telemetry.store.unpack import Frames
+
+    plain_bytes = 0
     with os.fdopen(fd, "rb", buffering=0) as file:
-        frames = _Frames(file, counts)
         try:
-            yield from frames.unpack()
+            end = _tail(file)[1]  # The frames of lines end here, if that is known.
+            file.seek(0)
+            frames = Frames(lambda: _read_until(file, end), counts)
+            for piece in frames.pieces():
+                plain_bytes += len(piece or b"")
+                if plain_bytes > PLAIN_BYTES_MAX:
+                    counts["too_large"] += 1
+                    yield None
+                    return
+                yield piece
         except OSError as error:
             raise store_error("read", path, error) from error
+    if frames.passed_over:
+        # An index is met only where its own end, which tells of it, is damaged.
+        counts["damaged_index"] += 1
+
+
+def _read_until(file: FileIO, end: int | None) -> bytes:
+    size = _READ_BYTES if end is None else min(_READ_BYTES, end - file.tell())
+    return file.read(size) if size > 0 else b""
 
 
 def _read_some(path: str, fd: int, chosen: Iterable[Frame]) -> Iterator[tuple[Frame, bytes]]:
@@ -588,104 +605,18 @@ def _read_some(path: str, fd: int, chosen: Iterable[Frame]) -> Iterator[tuple[Fr
 
 def _unpack_some(found: Iterable[tuple[Frame, bytes]], counts: Counter[str]) -> Iterator[bytes]:
     """Unpack frames that an index told of; a damaged one is left out and counted."""
-    from stack_composer.telemetry.store import zstd
+    from stack_composer.telemetry.store import unpack, zstd
 
     for frame, data in found:
         decompressor = zstd.ZstdDecompressor()
         try:
-            plain = decompressor.decompress(data, _FRAME_BYTES_MAX)
+            plain = decompressor.decompress(data, unpack.HELD_BYTES_MAX)
         except zstd.ZstdError:
             plain = b""
         if decompressor.eof and len(plain) == frame.plain_bytes:
             yield plain
         else:
             counts["damaged_frame"] += 1
-
-
-class _Frames:
-    """Unpack zstd frames, going on behind a damaged one.
-
-    A frame's bytes are held back until its checksum was seen to be right, so that
-    no flipped bit ever becomes a record. Only a frame larger than any of ours is
-    handed on as it comes, since holding it would not be bounded.
-    """
-
-    def __init__(self, file: FileIO | io.BytesIO, counts: Counter[str]) -> None:
-        # Imported here, since most questions are answered by sidecars alone.
-        from stack_composer.telemetry.store import zstd
-
-        self._zstd = zstd
-        self._file = file
-        self._counts = counts
-        self._ahead = b""  # Read, and not yet given to a decompressor.
-        self._position = 0  # Where ``_ahead`` begins in the file.
-        self._unpacked_bytes = 0
-        self._end = _tail(file)[1]  # The frames of lines end here, if that is known.
-        file.seek(0)
-
-    def unpack(self) -> Iterator[bytes | None]:
-        resyncs = 0
-        while self._position != self._end and self._fill():
-            start = self._position
-            try:
-                yield from self._frame()
-            except self._zstd.ZstdError:
-                self._counts["damaged_frame"] += 1
-                yield None
-                resyncs += 1
-                if resyncs > _RESYNCS_MAX or not self._seek_frame(start + 1):
-                    return
-            if self._unpacked_bytes > PLAIN_BYTES_MAX:
-                self._counts["too_large"] += 1
-                yield None
-                return
-
-    def _fill(self) -> bool:
-        if not self._ahead:
-            self._ahead = self._file.read(_READ_BYTES)
-        return bool(self._ahead)
-
-    def _frame(self) -> Iterator[bytes]:
-        decompressor = self._zstd.ZstdDecompressor()
-        held: list[bytes] = []
-        held_bytes = 0
-        # An index is not met here unless its end is damaged.
-        is_index = self._ahead[:1] == _INDEX_MAGIC[:1]
-        if is_index:
-            self._counts["damaged_index"] += 1
-        while not decompressor.eof and self._unpacked_bytes <= PLAIN_BYTES_MAX:
-            if decompressor.needs_input and not self._fill():
-                # Cut, not flipped: what came so far is a true beginning.
-                if not is_index:
-                    self._counts["truncated"] += 1
-                break
-            data, self._ahead = self._ahead if decompressor.needs_input else b"", b""
-            piece = decompressor.decompress(data, _PIECE_BYTES)
-            self._position += len(data)
-            held.append(piece)
-            held_bytes += len(piece)
-            self._unpacked_bytes += len(piece)
-            if held_bytes > _FRAME_BYTES_MAX:
-                yield from held
-                held.clear()
-        self._ahead = decompressor.unused_data
-        self._position -= len(self._ahead)
-        yield from held
-
-    def _seek_frame(self, position: int) -> bool:
-        """Go to the next place at or behind ``position`` that looks like a frame."""
-        self._file.seek(position)
-        window = b""
-        while piece := self._file.read(_READ_BYTES):
-            window += piece
-            found = window.find(_ZSTD_MAGIC)
-            if found >= 0:
-                self._ahead = window[found:]
-                self._position = position + found
-                return True
-            position += len(window) - 3
-            window = window[-3:]
-        return False
 
 
 def _lines(
@@ -737,6 +668,8 @@ def _clean(line: bytes, counts: Counter[str], *, is_first: bool) -> bytes:
 
 
 def _read_foreign(path: str, counts: Counter[str], line_bytes_max: int) -> Iterator[bytes]:
+    from stack_composer.telemetry.store.unpack import MAGIC
+
     try:
         fd = _open_regular(path, follow=True)
     except FileNotFoundError as error:
@@ -744,7 +677,7 @@ def _read_foreign(path: str, counts: Counter[str], line_bytes_max: int) -> Itera
     with os.fdopen(os.dup(fd), "rb", buffering=0) as file:
         head = file.read(_PIECE_BYTES)
         file.seek(0)  # Shared with ``fd``, which is a duplicate.
-    if head.startswith(_ZSTD_MAGIC):
+    if head.startswith(MAGIC):
         yield from _lines(_unpack(path, fd, counts), counts, line_bytes_max, keep_tail=True)
     elif path.endswith((".jsonl", ".ndjson")) or _is_line(head):
         yield from _lines(_pieces(path, fd), counts, line_bytes_max, keep_tail=True)
