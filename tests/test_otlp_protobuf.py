@@ -22,6 +22,7 @@ from opentelemetry.proto.trace.v1 import trace_pb2
 from stack_composer.telemetry.errors import LineRefusedError
 from stack_composer.telemetry.otlp import protobuf, recognise, wire
 from stack_composer.telemetry.otlp.records import Batch, Shared, batches_of
+from stack_composer.telemetry.store import otlp
 
 DATA: dict[str, type[Message]] = {
     "traces": trace_pb2.TracesData,
@@ -132,7 +133,7 @@ def thoroughly(data: bytes, counts: Counter[str]) -> list[Any]:
     for resource in decoded.resource_spans:
         for scope in resource.scope_spans:
             for span in scope.spans:
-                protobuf._mended_span(span, counts)
+                otlp.mend_span(span, protobuf._id, counts)
     return said(list(batches_of(decoded, Shared(), counts)))
 
 

@@ -24,6 +24,7 @@ from stack_composer.telemetry.model import (
 )
 from stack_composer.telemetry.otlp.records import Batch, ReceivedSpan
 from stack_composer.telemetry.query.aggregate import LEVELS
+from stack_composer.telemetry.store import otlp
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -37,7 +38,6 @@ _TIME: Final = re.compile(
 )
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _SECOND: Final = timedelta(seconds=1)
-_HEX: Final = frozenset("0123456789abcdef")
 _NS_MAX: Final = (1 << 64) - 1
 
 
@@ -109,9 +109,9 @@ def _span(given: _Span, counts: Counter[str]) -> Batch:
     span.attributes = given.attrs or None
     span.start_ns = given.start_ns
     span.end_ns = given.end_ns
-    span.trace_id = _id(given.trace_id, 32, counts)
-    span.span_id = _id(given.span_id, 16, counts)
-    parent_id = _id(given.parent_id, 16, counts)
+    span.trace_id = otlp.id_of(given.trace_id, 32, counts)
+    span.span_id = otlp.id_of(given.span_id, 16, counts)
+    parent_id = otlp.id_of(given.parent_id, 16, counts)
     span.parent = (
         RemoteParent(span.trace_id, parent_id, 1, "", is_remote=False) if parent_id else None
     )
@@ -130,7 +130,10 @@ def _measurement(given: _Measurement) -> Batch:
 
 
 def _log(given: _Log, counts: Counter[str]) -> Batch:
-    trace_id, span_id = _id(given.trace_id, 32, counts), _id(given.span_id, 16, counts)
+    trace_id, span_id = (
+        otlp.id_of(given.trace_id, 32, counts),
+        otlp.id_of(given.span_id, 16, counts),
+    )
     span = RemoteParent(trace_id, span_id, 0, "", is_remote=False) if trace_id or span_id else None
     level = given.level.lower()
     record = LogRecord(
@@ -143,16 +146,6 @@ def _log(given: _Log, counts: Counter[str]) -> Batch:
         SCOPE,
     )
     return Batch("logs", RESOURCE, SCOPE, [record])
-
-
-def _id(text: str | None, length: int, counts: Counter[str]) -> str:
-    if not text:
-        return ""
-    text = text.lower()
-    if len(text) == length and _HEX.issuperset(text) and text.strip("0"):
-        return text
-    counts["bad_id"] += 1
-    return ""
 
 
 def _time_ns(text: str) -> int:

@@ -135,7 +135,8 @@ class Reader:
             span = self._plain_span(data, first, last, scope, budget, counts)
             if span is None:
                 given = wire.decode_message(wire.SPAN, data, first, last, budget, counts)
-                span = span_of(_mended_span(given, counts), scope, counts)
+                otlp.mend_span(given, _id, counts)
+                span = span_of(given, scope, counts)
             spans.append(span)
         return spans
 
@@ -330,22 +331,12 @@ def mended(data: Any, counts: otlp.Counts) -> Any:
         for held in data.resource_logs:
             for some in held.scope_logs:
                 for record in some.log_records:
-                    record.trace_id = _id(record.trace_id, 32, counts)
-                    record.span_id = _id(record.span_id, 16, counts)
+                    otlp.mend_log(record, _id, counts)
     return data
 
 
-def _mended_span(span: otlp.Span, counts: otlp.Counts) -> otlp.Span:
-    span.trace_id = _id(span.trace_id, 32, counts)
-    span.span_id = _id(span.span_id, 16, counts)
-    span.parent_span_id = _id(span.parent_span_id, 16, counts)
-    for link in span.links:
-        link.trace_id = _id(link.trace_id, 32, counts)
-        link.span_id = _id(link.span_id, 16, counts)
-    return span
-
-
 def _id(text: str, length: int, counts: otlp.Counts) -> str:
+    # Not ``otlp.id_of``: what was bytes is never base64, though its digits may look so.
     if not text or (len(text) == length and text.strip("0")):
         return text
     counts["bad_id"] += 1

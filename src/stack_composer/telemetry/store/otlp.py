@@ -18,6 +18,7 @@ import base64
 import json
 import math
 from collections import Counter
+from collections.abc import Callable
 from typing import Any, TypeAlias, TypeVar
 
 import msgspec
@@ -418,12 +419,7 @@ def decode_traces(line: bytes, counts: Counts | None = None) -> TracesData:
     for resource in data.resource_spans:
         for scope in resource.scope_spans:
             for span in scope.spans:
-                span.trace_id = _id(span.trace_id, 32, counts)
-                span.span_id = _id(span.span_id, 16, counts)
-                span.parent_span_id = _id(span.parent_span_id, 16, counts)
-                for link in span.links:
-                    link.trace_id = _id(link.trace_id, 32, counts)
-                    link.span_id = _id(link.span_id, 16, counts)
+                mend_span(span, id_of, counts)
     return data
 
 
@@ -446,8 +442,7 @@ def decode_logs(line: bytes, counts: Counts | None = None) -> LogsData:
     for resource in data.resource_logs:
         for scope in resource.scope_logs:
             for record in scope.log_records:
-                record.trace_id = _id(record.trace_id, 32, counts)
-                record.span_id = _id(record.span_id, 16, counts)
+                mend_log(record, id_of, counts)
     return data
 
 
@@ -699,14 +694,30 @@ def _is_unicode(text: str) -> bool:
 _HEX = frozenset("0123456789abcdef")
 
 
-def _id(text: str, length: int, counts: Counts) -> str:
+def mend_span(span: Span, id_of: Callable[[str, int, Counts], str], counts: Counts) -> None:
+    """Take out of a span, and of its links, ids that are none, as ``id_of`` says."""
+    span.trace_id = id_of(span.trace_id, 32, counts)
+    span.span_id = id_of(span.span_id, 16, counts)
+    span.parent_span_id = id_of(span.parent_span_id, 16, counts)
+    for link in span.links:
+        link.trace_id = id_of(link.trace_id, 32, counts)
+        link.span_id = id_of(link.span_id, 16, counts)
+
+
+def mend_log(record: LogRecord, id_of: Callable[[str, int, Counts], str], counts: Counts) -> None:
+    """Do the same to a log record."""
+    record.trace_id = id_of(record.trace_id, 32, counts)
+    record.span_id = id_of(record.span_id, 16, counts)
+
+
+def id_of(text: str | None, length: int, counts: Counts) -> str:
     """Make an id lower-case hex of ``length``, or "" if it is absent or no id."""
+    if not text:
+        return ""
     if len(text) == length:
         text = text.lower()
         if _HEX.issuperset(text) and text.strip("0"):
             return text
-    elif not text:
-        return ""
     else:
         try:
             raw = _bytes(text)
