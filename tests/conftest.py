@@ -18,7 +18,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 CONNECTIONS = ("socket.connect", "socket.sendto", "socket.sendmsg")
 LOOK_UPS = ("socket.getaddrinfo", "socket.gethostbyname")
-AMBIENT = ("OTEL_", "STACK_COMPOSER_")
+AMBIENT = ("OTEL_", "STACK_COMPOSER_", "DO_NOT_TRACK")
 
 
 class EgressError(AssertionError):

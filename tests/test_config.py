@@ -151,9 +151,14 @@ def test_specific_limits_follow_the_general_one_unless_they_are_set(tmp_path: Pa
     assert config.event_attribute_count_max == 128
 
 
-def test_upload_enabled_says_that_nothing_leaves_yet(tmp_path: Path) -> None:
-    (warning,) = load("[telemetry]\nupload_enabled = true\n", tmp_path).warnings
-    assert "no uploader" in warning
+@pytest.mark.parametrize("value", ["1", "true", "TRUE", "yes", "anything"])
+def test_do_not_track_forbids_whatever_it_says_but_no(tmp_path: Path, value: str) -> None:
+    assert load_config({}, home(tmp_path, DO_NOT_TRACK=value)).do_not_track is True
+
+
+@pytest.mark.parametrize("value", ["0", "false", "no", "off", ""])
+def test_do_not_track_that_says_no_permits(tmp_path: Path, value: str) -> None:
+    assert load_config({}, home(tmp_path, DO_NOT_TRACK=value)).do_not_track is False
 
 
 def test_opentelemetry_s_own_file_is_not_ignored_in_silence(tmp_path: Path) -> None:
@@ -289,7 +294,7 @@ def test_a_path_argument_may_be_a_path_object(tmp_path: Path) -> None:
         (
             '[telemetry]\nexporter = "otlp_http"',
             "2: telemetry.exporter 'otlp_http' is not available in this version",
-            'use "file" or "stdout", or a list of both',
+            'use "file" or "stdout", or a list of these',
         ),
         (
             "[telemetry]\nexporter = []",

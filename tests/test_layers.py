@@ -23,8 +23,8 @@ FORBIDDEN = [
     ("export/rows.py", "from stack_composer.telemetry.store import intake", "never writes them"),
     ("otlp/wire.py", "from stack_composer.telemetry.guard import engine", "meets the guard"),
     ("otlp/wire.py", "from stack_composer.telemetry.query import read", "Data flows one way"),
-    ("guard/engine.py", "import socket", "open a connection"),
-    ("cli/main.py", "import urllib.request", "open a connection"),
+    ("guard/engine.py", "import socket", "open connections"),
+    ("cli/main.py", "import urllib.request", "open connections"),
 ]
 
 

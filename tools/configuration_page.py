@@ -41,7 +41,12 @@ compression = "gzip"
 
 SECTIONS = {
     "telemetry": "What is recorded, and where to.",
-    "upload": "For a later version: this one has no uploader.",
+    "upload": "What `stack-composer telemetry upload` sends, and where to. Nothing leaves unless "
+    "`upload_enabled` is true and you have consented to the destination.",
+    "otlp": "The exporters `otlp_http` and `otlp_grpc`. OpenTelemetry's variables for one signal, "
+    "such as `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`, are heeded too; headers stand in "
+    "`OTEL_EXPORTER_OTLP_HEADERS` or in the keychain, never in the file.",
+    "serve": "The receiver, `stack-composer telemetry serve`. It listens on 127.0.0.1 alone.",
     "store": "How bundles are written and kept. Where the key of an encrypted store comes from is "
     "told in `privacy`, at rest; its passphrase stands in no file, but in the environment as "
     "`STACK_COMPOSER_TELEMETRY_PASSPHRASE`, and while it is being changed as "

@@ -62,6 +62,28 @@ class Config:
     service_name: str
     upload_endpoint: str
     upload_compression: str
+    upload_protocol: str
+    upload_mode: str
+    upload_request_bytes_max: int
+    upload_timeout_s: float
+    upload_give_up_s: float
+    upload_headers_from: str
+    otlp_endpoint: str
+    otlp_protocol: str
+    otlp_compression: str
+    otlp_timeout_s: float
+    otlp_certificate: str | None
+    otlp_client_certificate: str | None
+    otlp_client_key: str | None
+    otlp_queue_bytes_max: int
+    otlp_close_s_max: float
+    serve_http_port: int
+    serve_grpc_port: int
+    serve_request_bytes_max: int
+    serve_waiting_bytes_max: int
+    serve_connections_max: int
+    serve_hosts: tuple[str, ...]
+    serve_origins: tuple[str, ...]
     bundle_bytes_max: int
     bundle_age_s_max: int
     kept_bytes_max: int
@@ -92,6 +114,7 @@ class Config:
     link_attribute_count_max: int
     config_path: str
     sdk_disabled: bool
+    do_not_track: bool
     resource_attributes: dict[str, Any]
     metrics_temporality: str
     origin: dict[str, str]
@@ -153,8 +176,6 @@ def load_config(
     _take_defaults(values, origin, environ)
     if environ.get("OTEL_CONFIG_FILE"):
         warnings.append("OTEL_CONFIG_FILE is not read by this version: telemetry.toml is")
-    if values["upload_enabled"]:
-        warnings.append("upload_enabled is true, but this version has no uploader: nothing leaves")
     return Config(values, origin, tuple(warnings))
 
 

@@ -153,7 +153,7 @@ def _check_choice(option: Option, value: str, label: str) -> str:
     if option.choices is EXPORTERS_KNOWN and value not in EXPORTERS_AVAILABLE:
         message = f"{label} {quoted(value)} is not available in this version"
         available = " or ".join(f'"{name}"' for name in EXPORTERS_AVAILABLE)
-        raise ConfigError(message, hint=f"use {available}, or a list of both")
+        raise ConfigError(message, hint=f"use {available}, or a list of these")
     return value
 
 
@@ -296,9 +296,9 @@ def _decode(option: Option, text: str) -> Any:
 
 def _decode_bool(option: Option, text: str) -> bool:
     word = text.strip().lower()
-    if option.name == "gdpr":
-        # OpenTelemetry takes all but "true" for false. For a promise not to record
-        # that is the wrong way to fail: GDPR=1 must not leave recording on.
+    if option.name in ("gdpr", "do_not_track"):
+        # OpenTelemetry takes all but "true" for false. For a promise not to record, or not
+        # to send, that is the wrong way to fail: GDPR=1 must not leave recording on.
         return word not in ("0", "false", "no", "off", "")
     if word not in ("true", "false", ""):
         message = f"{option.variable} is neither true nor false"

@@ -17,8 +17,14 @@ if TYPE_CHECKING:
 EXPORTERS_AVAILABLE: Final = ("file", "stdout")
 """What ``exporter`` may name in this version."""
 
-EXPORTERS_KNOWN: Final = (*EXPORTERS_AVAILABLE, "otlp_http", "otlp_grpc", "prometheus")
+NETWORK_EXPORTERS: Final = ("otlp_http", "otlp_grpc")
+"""Those that need the same consent as an upload."""
+
+EXPORTERS_KNOWN: Final = (*EXPORTERS_AVAILABLE, *NETWORK_EXPORTERS, "prometheus")
 """What ``exporter`` will come to name: asking early gets an answer, not a riddle."""
+
+COMPRESSIONS: Final = ("gzip", "zstd", "none")
+"""How what is sent may be packed."""
 
 DURABILITIES: Final = ("buffered", "batch", "sync")
 """When written lines are forced to the disk; docs/format.md has each one's promise."""
@@ -146,8 +152,8 @@ OPTIONS: Final = (
         "telemetry.upload_enabled",
         "bool",
         default=False,
-        doc="Permit uploads. This version has no uploader, so nothing leaves this "
-        "computer whatever is set here.",
+        doc="Permit that records leave this computer, by `upload` or a network exporter. "
+        "Each destination needs your consent too: `stack-composer telemetry consent`.",
     ),
     Option(
         "directory",
@@ -183,15 +189,222 @@ OPTIONS: Final = (
         "upload.endpoint",
         "url",
         default="",
-        doc="Where uploads would go, http or https. Credentials never stand in the file.",
+        doc="Where uploads go: https, or http on this computer. Of OTLP the base, to which "
+        "`v1/traces` and its relatives are appended; a path that ends in `/api/traces` is "
+        "Jaeger's. Credentials never stand in the file. Not set: `otlp.endpoint`.",
+        variable="STACK_COMPOSER_UPLOAD_ENDPOINT",
     ),
     Option(
         "upload_compression",
         "upload.compression",
         "text",
         default="gzip",
-        doc="How uploads would be packed.",
-        choices=("gzip", "zstd", "none"),
+        doc="How uploads are packed.",
+        choices=COMPRESSIONS,
+        variable="STACK_COMPOSER_UPLOAD_COMPRESSION",
+    ),
+    Option(
+        "upload_protocol",
+        "upload.protocol",
+        "text",
+        default="auto",
+        doc="What uploads are written in: OTLP over HTTP (`http/protobuf`, `http/json`), "
+        "OTLP over `grpc`, Jaeger's Thrift over HTTP (`jaeger`), or whole bundles by `put`, "
+        "for an object store; the address then holds `{name}`. `auto`: `jaeger` where the "
+        "path ends in `/api/traces`, otherwise `http/protobuf`.",
+        choices=("auto", "http/protobuf", "http/json", "grpc", "jaeger", "put"),
+        variable="STACK_COMPOSER_UPLOAD_PROTOCOL",
+    ),
+    Option(
+        "upload_mode",
+        "upload.mode",
+        "text",
+        default="raw",
+        doc="What uploads hold: `raw` records, or their `aggregate`: counts and histograms "
+        "by name, no record itself. `dp` is for a later version.",
+        choices=("raw", "aggregate", "dp"),
+        variable="STACK_COMPOSER_UPLOAD_MODE",
+    ),
+    Option(
+        "upload_request_bytes_max",
+        "upload.request_bytes_max",
+        "int",
+        default=3_500_000,
+        doc="Bytes of one request, before it is packed. Most servers take 4 MiB by gRPC and "
+        "20 MiB by HTTP; one that says that it is too large gets smaller ones.",
+        minimum=16 * KIB,
+        maximum=64 * MIB,
+    ),
+    Option(
+        "upload_timeout_s",
+        "upload.timeout_s",
+        "float",
+        default=30.0,
+        doc="Seconds that one request may take; 0 for no limit.",
+        maximum=3_600.0,
+    ),
+    Option(
+        "upload_give_up_s",
+        "upload.give_up_s",
+        "float",
+        default=300.0,
+        doc="After so many seconds of failures an upload ends; the next one goes on there.",
+        maximum=86_400.0,
+    ),
+    Option(
+        "upload_headers_from",
+        "upload.headers_from",
+        "text",
+        default="environment",
+        doc="Where the headers of uploads and exporters stand, such as `authorization`: in "
+        "the `environment` (`OTEL_EXPORTER_OTLP_HEADERS`), or in the `keychain`, where "
+        "`stack-composer telemetry headers set` puts them (needs the extra `encrypt`).",
+        choices=("environment", "keychain"),
+    ),
+    Option(
+        "otlp_endpoint",
+        "otlp.endpoint",
+        "url",
+        default="",
+        doc="Where the exporters `otlp_http` and `otlp_grpc` send to. Of HTTP the base, to "
+        "which `v1/traces` and its relatives are appended.",
+        variable="OTEL_EXPORTER_OTLP_ENDPOINT",
+        default_text="`http://localhost:4318`, for gRPC `http://localhost:4317`",
+    ),
+    Option(
+        "otlp_protocol",
+        "otlp.protocol",
+        "text",
+        default="http/protobuf",
+        doc="What `otlp_http` writes in; `http/json` costs the program less.",
+        choices=("http/protobuf", "http/json", "grpc"),
+        variable="OTEL_EXPORTER_OTLP_PROTOCOL",
+    ),
+    Option(
+        "otlp_compression",
+        "otlp.compression",
+        "text",
+        default="gzip",
+        doc="How the exporters pack.",
+        choices=COMPRESSIONS,
+        variable="OTEL_EXPORTER_OTLP_COMPRESSION",
+    ),
+    Option(
+        "otlp_timeout_s",
+        "otlp.timeout_s",
+        "float",
+        default=10.0,
+        doc="Seconds that one request may take, 0 for no limit. The variable counts "
+        "milliseconds, as OpenTelemetry specifies.",
+        maximum=3_600.0,
+        variable="OTEL_EXPORTER_OTLP_TIMEOUT",
+        variable_unit=0.001,
+    ),
+    Option(
+        "otlp_certificate",
+        "otlp.certificate",
+        "path",
+        default=None,
+        doc="A file of certificates (PEM) to trust, for uploads too.",
+        variable="OTEL_EXPORTER_OTLP_CERTIFICATE",
+        default_text="those that this system trusts",
+    ),
+    Option(
+        "otlp_client_certificate",
+        "otlp.client_certificate",
+        "path",
+        default=None,
+        doc="The certificate (PEM) that servers are shown, for uploads too.",
+        variable="OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE",
+        default_text="none",
+    ),
+    Option(
+        "otlp_client_key",
+        "otlp.client_key",
+        "path",
+        default=None,
+        doc="Its private key (PEM).",
+        variable="OTEL_EXPORTER_OTLP_CLIENT_KEY",
+        default_text="none",
+    ),
+    Option(
+        "otlp_queue_bytes_max",
+        "otlp.queue_bytes_max",
+        "int",
+        default=256 * MIB,
+        doc="Room in bytes for what waits for a destination; beyond it the oldest is "
+        "dropped and counted. With `file` among the exporters the bundles are the queue.",
+        minimum=MIB,
+        maximum=64 * GIB,
+    ),
+    Option(
+        "otlp_close_s_max",
+        "otlp.close_s_max",
+        "float",
+        default=1.0,
+        doc="A program that ends waits so many seconds at most for what is still to be "
+        "sent; what is left goes with the next program's.",
+        maximum=60.0,
+    ),
+    Option(
+        "serve_http_port",
+        "serve.http_port",
+        "int",
+        default=4318,
+        doc="Where `serve` takes OTLP over HTTP, on 127.0.0.1; 0: nowhere.",
+        maximum=65_535,
+    ),
+    Option(
+        "serve_grpc_port",
+        "serve.grpc_port",
+        "int",
+        default=4317,
+        doc="Where `serve` takes OTLP over gRPC, on 127.0.0.1; 0: nowhere.",
+        maximum=65_535,
+    ),
+    Option(
+        "serve_request_bytes_max",
+        "serve.request_bytes_max",
+        "int",
+        default=64 * MIB,
+        doc="Bytes of one request that `serve` takes, packed and unpacked.",
+        minimum=KIB,
+        maximum=GIB,
+    ),
+    Option(
+        "serve_waiting_bytes_max",
+        "serve.waiting_bytes_max",
+        "int",
+        default=128 * MIB,
+        doc="Bytes of all requests that wait in `serve`; beyond it a request is told to "
+        "come again (429).",
+        minimum=MIB,
+        maximum=16 * GIB,
+    ),
+    Option(
+        "serve_connections_max",
+        "serve.connections_max",
+        "int",
+        default=256,
+        doc="Connections that `serve` holds at once.",
+        minimum=1,
+        maximum=65_535,
+    ),
+    Option(
+        "serve_hosts",
+        "serve.hosts",
+        "texts",
+        default=(),
+        doc="Names, besides those of this computer's loopback, under which requests may "
+        "ask for `serve`: against DNS rebinding.",
+    ),
+    Option(
+        "serve_origins",
+        "serve.origins",
+        "texts",
+        default=(),
+        doc="Origins of web pages, such as `http://localhost:3000`, that may send to "
+        "`serve`; none by default.",
     ),
     Option(
         "bundle_bytes_max",
@@ -469,6 +682,15 @@ OPTIONS: Final = (
         default=False,
         doc="Record nothing: OpenTelemetry's own switch.",
         variable="OTEL_SDK_DISABLED",
+    ),
+    Option(
+        "do_not_track",
+        "",
+        "bool",
+        default=False,
+        doc="Let nothing leave this computer, whatever else is set. Of the variable's values "
+        "only `0`, `false`, `no` and `off` permit it.",
+        variable="DO_NOT_TRACK",
     ),
     Option(
         "resource_attributes",

@@ -1,0 +1,1 @@
+"""Decide what may leave this computer, show it, send it, and write down that it left."""
