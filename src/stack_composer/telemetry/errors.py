@@ -50,3 +50,15 @@ class LineRefusedError(StoreError):
 
 class QueryError(TelemetryError):
     """A question that cannot be answered, such as ``--since yesterdayish``."""
+
+
+class SendError(TelemetryError):
+    """A destination that cannot be used, or that refused; the message names its origin."""
+
+
+class NotAllowedError(SendError):
+    """Nothing may leave: the message names the setting that says so."""
+
+
+class ReceiveError(TelemetryError):
+    """The receiver cannot be started; the message names the address."""
