@@ -113,15 +113,15 @@ class Outputs:
 
 
 class Encoders:
-    """What imported records are written with: one guard, an encoder for each signal.
+    """What records from elsewhere are written with: an encoder for each signal.
 
     Without a resource of this program: each batch brings its own.
     """
 
-    def __init__(self, config: Config, salt: bytes) -> None:
+    def __init__(self, config: Config, guard: Guard) -> None:
         from stack_composer.telemetry.store.encode import Encoder
 
-        self.guard = make_guard(config, salt)
+        self.guard = guard
         nobody = Resource({})
         self._spans = Encoder(
             self.guard,

@@ -247,8 +247,12 @@ class Pipeline:
             return
         if self._purge_due.now():
             self.purge(every_s=PURGE_S)
-        while outputs.tick() and not (recorder.spans or recorder.logs or self._stopping):
+        while outputs.tick() and not (self.waits() or self._stopping):
             self.turnstile.let_others()
+
+    def waits(self) -> bool:
+        """Tell whether there is something to write, so that sealing has to wait."""
+        return bool(recorder.spans or recorder.logs)
 
     def _failed(self, error: Exception, where: str) -> None:
         if self._outputs is not None and self._relief.refused(error, self._outputs):

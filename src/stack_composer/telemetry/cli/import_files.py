@@ -22,7 +22,7 @@ from stack_composer.telemetry.errors import StoreError
 from stack_composer.telemetry.imports.importer import FileReport, Importer
 from stack_composer.telemetry.imports.source import STDIN
 from stack_composer.telemetry.model import SIGNALS
-from stack_composer.telemetry.outputs import Encoders, hashing_salt, salt_of
+from stack_composer.telemetry.outputs import Encoders, hashing_salt, make_guard, salt_of
 from stack_composer.telemetry.store import keys
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     config = places.load(args)
     _refuse_if_off(config)
     files = [file if file == STDIN else places.absolute(file, "FILE") for file in args.files]
-    encoders = Encoders(config, hashing_salt(config))
+    encoders = Encoders(config, make_guard(config, hashing_salt(config)))
     importer = Importer(
         config.directory,
         encoders,
