@@ -32,13 +32,16 @@ class Command:
 
 
 class Group:
-    """A command that only has commands of its own."""
+    """A command that has commands of its own; ``default`` runs where none is named."""
 
-    __slots__ = ("children", "summary")
+    __slots__ = ("children", "default", "summary")
 
-    def __init__(self, summary: str, children: dict[str, Node]) -> None:
+    def __init__(
+        self, summary: str, children: dict[str, Node], default: Command | None = None
+    ) -> None:
         self.summary = summary
         self.children = children
+        self.default = default
 
 
 STATS = Command("stats", "what happened: counts, rates, errors and percentiles by name")
@@ -70,6 +73,16 @@ ROOT = Group(
                         ),
                         "remove": Command("schedule_remove", "take the daily job away"),
                         "status": Command("schedule_status", "say whether there is one"),
+                    },
+                ),
+                "serve": Group(
+                    "take OTLP from other programs on this computer",
+                    {
+                        "install": Command(
+                            "serve_install", "have the system keep it running, after showing how"
+                        ),
+                        "remove": Command("serve_remove", "end the service and take it away"),
+                        "status": Command("serve_status", "say whether it runs, and answers"),
                     },
                 ),
                 "enable": Command("enable", "record from now on"),
@@ -131,8 +144,13 @@ TOP_OPTIONS = {
 
 
 def walk(node: Node = ROOT, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Node]]:
-    """Yield every node below ``node`` with its path, itself first, in table order."""
+    """Yield every node below ``node`` with its path, itself first, in table order.
+
+    The default of a group comes behind the group, with the same path.
+    """
     yield path, node
     if isinstance(node, Group):
+        if node.default is not None:
+            yield path, node.default
         for name, child in node.children.items():
             yield from walk(child, (*path, name))

@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _places() -> dict[str, list[Word]]:
     """Return what can be typed after each command; "" is the program itself."""
-    places = {}
+    places: dict[str, list[Word]] = {}
     for path, node in walk():
         at = "".join(f"/{name}" for name in path)
         if isinstance(node, Group):
@@ -62,7 +62,8 @@ def _places() -> dict[str, list[Word]]:
             if not path:
                 places[at] += [Word(name, text) for name, text in TOP_OPTIONS.items()]
         else:
-            places[at] = _words(path, node)
+            # A group's own command comes behind the group.
+            places[at] = [*places.get(at, ()), *_words(path, node)]
     return places
 
 

@@ -20,7 +20,7 @@ from stack_composer.telemetry.cli.commands import PROGRAM, ROOT, TOP_OPTIONS, Co
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 EXIT_OK = 0
 EXIT_WORLD = 1
@@ -52,9 +52,12 @@ def _dispatch(argv: list[str]) -> int:
     path: list[str] = []
     node: Command | Group = ROOT
     while isinstance(node, Group):
-        if not argv or argv[0] in ("-h", "--help"):
-            _print_group_help(path, node)
-            return EXIT_OK
+        if not argv or argv[0].startswith("-"):
+            if node.default is not None:
+                return _run(path, node.default, argv, others=node.children)
+            if not argv or argv[0] in ("-h", "--help"):
+                _print_group_help(path, node)
+                return EXIT_OK
         name = argv.pop(0)
         child = node.children.get(name)
         if child is None:
@@ -85,10 +88,19 @@ def _top_options(argv: list[str]) -> list[str]:
     return argv
 
 
-def _run(path: list[str], command: Command, argv: list[str]) -> int:
+def _run(
+    path: list[str],
+    command: Command,
+    argv: list[str],
+    *,
+    others: Mapping[str, Command | Group] | None = None,
+) -> int:
+    """Run a command; ``others`` stand below it and are named by its help."""
     from stack_composer.telemetry.cli.parser import build_parser
 
     parser, module = build_parser(path, command)
+    if others:
+        parser.epilog = "\n".join(filter(None, (parser.epilog, "commands:", *_listed(others))))
     try:
         args = parser.parse_args(argv)
     except SystemExit as stop:
@@ -125,14 +137,18 @@ def group_help(path: Sequence[str], group: Group) -> str:
     where = " ".join((PROGRAM, *path))
     options = "[--gdpr] " if not path else ""
     lines = [f"usage: {where} {options}COMMAND ...", "", group.summary, "", "commands:"]
-    width = max(map(len, group.children)) + 2
-    lines += [f"  {name:{width}}{child.summary}" for name, child in group.children.items()]
+    lines += _listed(group.children)
     if not path:
         width = max(map(len, TOP_OPTIONS)) + 2
         lines += ["", "options:"]
         lines += [f"  {name:{width}}{text}" for name, text in TOP_OPTIONS.items()]
     lines += ["", f"'{where} COMMAND --help' says more."]
     return "\n".join(lines) + "\n"
+
+
+def _listed(children: Mapping[str, Command | Group]) -> list[str]:
+    width = max(map(len, children)) + 2
+    return [f"  {name:{width}}{child.summary}" for name, child in children.items()]
 
 
 def _print_group_help(path: Sequence[str], group: Group) -> None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stack_composer.telemetry.cli import output
-from stack_composer.telemetry.cli.schedule import METHOD_KEY, add_method, job_of
-from stack_composer.telemetry.schedule import apply
+from stack_composer.telemetry.cli.schedule import METHOD_KEY, add_method, job_of, remove_and_say
 
 if TYPE_CHECKING:
     import argparse
@@ -21,10 +19,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Remove; nothing to remove is fine."""
-    job = job_of(args)
-    removed = apply.remove(job)
-    if args.json:
-        output.print_json({"method": job.method, "removed": removed})
-    else:
-        output.say(f"removed, from {job.method}" if removed else f"nothing in {job.method}")
-    return 0
+    return remove_and_say(job_of(args), args)

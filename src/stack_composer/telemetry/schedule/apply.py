@@ -7,6 +7,7 @@ another one, or by a removal.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shutil
 import subprocess
@@ -17,9 +18,10 @@ from typing import TYPE_CHECKING
 from stack_composer.telemetry.errors import TelemetryError
 from stack_composer.telemetry.schedule.plans import VARIABLES, is_ours, plan_job, with_line
 from stack_composer.telemetry.schedule.plans import without_line as without
+from stack_composer.telemetry.schedule.services import plan_service
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from stack_composer.telemetry.schedule.plans import Job
 
@@ -40,12 +42,8 @@ def best_method() -> str:
     Raises:
         ScheduleError: None that we know.
     """
-    if sys.platform == "win32":
-        return "schtasks"
-    if sys.platform == "darwin":
-        return "launchd"
-    if os.path.isdir("/run/systemd/system") and shutil.which("systemctl"):
-        return "systemd"
+    if method := _manager():
+        return method
     if shutil.which("crontab"):
         return "cron"
     raise ScheduleError(
@@ -54,19 +52,60 @@ def best_method() -> str:
     )
 
 
+def best_service_method() -> str:
+    """Which kind of manager of services this system has.
+
+    Raises:
+        ScheduleError: None that we know; a timer would do for a job, not for a service.
+    """
+    if method := _manager():
+        return method
+    raise ScheduleError(
+        "there is no manager of services here that we know: no systemd runs",
+        hint="have whatever there is keep 'stack-composer telemetry serve' running as you, with "
+        "umask 077, and start it anew unless it ended with 0 or 2",
+    )
+
+
+def _manager() -> str:
+    if sys.platform == "win32":
+        return "schtasks"
+    if sys.platform == "darwin":
+        return "launchd"
+    if os.path.isdir("/run/systemd/system") and shutil.which("systemctl"):
+        return "systemd"
+    return ""
+
+
 def job_of(method: str, environ: Mapping[str, str]) -> Job:
     """Plan the job for this user and this installation.
 
     Raises:
         ScheduleError: A path that no timer can hold.
     """
-    command = [
-        sys.executable, "-m", "stack_composer.telemetry.cli", "telemetry", "purge", "--yes",
-    ]  # fmt: skip
+    return _planned(plan_job, method, ("purge", "--yes"), environ)
+
+
+def service_of(method: str, environ: Mapping[str, str]) -> Job:
+    """Plan the receiver as a service, for this user and this installation.
+
+    Raises:
+        ScheduleError: A path that no service can hold.
+    """
+    plan = functools.partial(
+        plan_service,
+        user="\\".join(filter(None, (environ.get("USERDOMAIN"), environ.get("USERNAME")))),
+    )
+    return _planned(plan, method, ("serve",), environ)
+
+
+def _planned(
+    plan: Callable[..., Job], method: str, words: Sequence[str], environ: Mapping[str, str]
+) -> Job:
     try:
-        return plan_job(
+        return plan(
             method,
-            command,
+            [sys.executable, "-m", "stack_composer.telemetry.cli", "telemetry", *words],
             {name: environ[name] for name in VARIABLES if environ.get(name)},
             home=os.path.expanduser("~"),
             config_home=environ.get("XDG_CONFIG_HOME", ""),
@@ -91,8 +130,11 @@ def install(job: Job) -> None:
         _write(Path(file.path), file.text)
     if job.line:
         _write_crontab(with_line(_crontab(), job.line))
+    for command in job.before:
+        with contextlib.suppress(ScheduleError):  # Nothing is installed yet.
+            _run(command)
     for command in job.install:
-        _run(command)
+        _run(command, undo=job.undo)
 
 
 def remove(job: Job) -> bool:
@@ -168,14 +210,14 @@ def _write_crontab(text: str) -> None:
     _run(("crontab", "-"), text.encode("utf-8", "surrogateescape"))
 
 
-def _run(command: Sequence[str], stdin: bytes = b"") -> None:
+def _run(command: Sequence[str], stdin: bytes = b"", *, undo: str = "schedule remove") -> None:
     done = _call(command, stdin)
     if done.returncode:
         said = done.stderr.decode("utf-8", "replace").strip().splitlines()
         why = said[-1] if said else f"exit code {done.returncode}"
         raise ScheduleError(
             f"'{' '.join(command)}' failed: {why}",
-            hint="'schedule remove' takes away what was written; --method cron may do instead",
+            hint=f"'{undo}' takes away what was written; another --method may do instead",
         )
 
 

@@ -1,8 +1,9 @@
 """What a daily job is made of, for each kind of timer; nothing here touches the world.
 
-A timer does not have its user's environment, so what names the telemetry folder and the
-configuration there is written into the job. The hour matters to nobody; that a computer
-that was off makes up for it does, which cron and schtasks cannot promise.
+``services`` says the same of a program that shall always run. Neither has its user's
+environment, so what names the telemetry folder and the configuration there is written
+into it. The hour matters to nobody; that a computer that was off makes up for it does,
+which cron and schtasks cannot promise.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import subprocess
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from typing import Final
 
 NAME: Final = "stack-composer-telemetry-purge"
@@ -40,23 +41,28 @@ class File(NamedTuple):
 
 
 class Job(NamedTuple):
-    """A daily job.
+    """Something that the system runs for the user: daily, or always.
 
     Attributes:
         method: One of ``METHODS``.
         files: What is written by install and deleted by remove.
         line: The line of the user's crontab, or "".
-        install: Commands to run after writing, in order.
+        before: Commands to run after writing and before ``install``; they may fail, since
+            they end what an older installation runs.
+        install: Commands to run then, in order.
         remove: Commands to run before deleting; they may fail if nothing is installed.
         look: A command that succeeds while the job is installed, or ().
+        undo: Our command that takes it away, for hints.
     """
 
     method: str
     files: tuple[File, ...] = ()
     line: str = ""
+    before: tuple[tuple[str, ...], ...] = ()
     install: tuple[tuple[str, ...], ...] = ()
     remove: tuple[tuple[str, ...], ...] = ()
     look: tuple[str, ...] = ()
+    undo: str = "schedule remove"
 
 
 def plan_job(
@@ -83,9 +89,7 @@ def plan_job(
         ValueError: A line break or NUL in ``command`` or ``variables``, which no timer's
             file can hold; or an unknown ``method``.
     """
-    for text in (*command, *variables.values()):
-        if any(char in text for char in "\n\r\0"):
-            raise ValueError("a path with a line break in it can stand in no timer")
+    refuse_breaks((*command, *variables.values()))
     if method == "systemd":
         return _systemd(command, variables, config_home or posixpath.join(home, ".config"))
     if method == "launchd":
@@ -97,14 +101,24 @@ def plan_job(
     raise ValueError(f"method is {method!r}; it must be one of {', '.join(METHODS)}")
 
 
+def refuse_breaks(texts: Iterable[str]) -> None:
+    """Refuse what the file of no system can hold.
+
+    Raises:
+        ValueError: A line break or NUL in one of ``texts``, or what is not Unicode.
+    """
+    for text in texts:
+        if any(char in text for char in "\n\r\0"):
+            raise ValueError("a path with a line break in it can stand in no timer or service")
+        if not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text):
+            raise ValueError("a path that is not Unicode can stand in no timer or service")
+
+
 def _systemd(command: Sequence[str], variables: Mapping[str, str], config_home: str) -> Job:
     folder = posixpath.join(config_home, "systemd", "user")
-    environment = "".join(
-        f"Environment={_unit_word(f'{name}={value}', '')}\n" for name, value in variables.items()
-    )
     service = (
         "[Unit]\nDescription=Delete old telemetry bundles\n\n[Service]\nType=oneshot\n"
-        f"{environment}ExecStart={' '.join(_unit_word(word, '$') for word in command)}\n"
+        f"{unit_command(command, variables)}"
         "Nice=10\nUMask=0077\n"
     )
     timer = (
@@ -123,6 +137,14 @@ def _systemd(command: Sequence[str], variables: Mapping[str, str], config_home: 
         remove=((*control, "disable", "--now", f"{NAME}.timer"),),
         look=(*control, "is-enabled", "--quiet", f"{NAME}.timer"),
     )
+
+
+def unit_command(command: Sequence[str], variables: Mapping[str, str]) -> str:
+    """The lines of a unit that say what is run, and in which environment."""
+    environment = "".join(
+        f"Environment={_unit_word(f'{name}={value}', '')}\n" for name, value in variables.items()
+    )
+    return f"{environment}ExecStart={' '.join(_unit_word(word, '$') for word in command)}\n"
 
 
 def _unit_word(word: str, doubled: str) -> str:
@@ -178,12 +200,9 @@ def is_ours(line: str) -> bool:
 
 def _schtasks(command: Sequence[str], variables: Mapping[str, str], home: str) -> Job:
     path = ntpath.join(home, "AppData", "Local", "stack-composer", f"{NAME}.cmd")
-    sets = "".join(f'@set "{name}={_batch(value)}"\r\n' for name, value in variables.items())
-    call = _batch(subprocess.list2cmdline(command))
     return Job(
         "schtasks",
-        # A task has no environment of its own, and its command 261 characters at most.
-        files=(File(path, f"@chcp 65001 >nul\r\n{sets}@{call}\r\n"),),
+        files=(File(path, batch_file(command, variables)),),
         install=(
             (
                 "schtasks", "/Create", "/F", "/SC", "DAILY", "/ST", f"{HOUR:02}:{MINUTE:02}",
@@ -193,6 +212,12 @@ def _schtasks(command: Sequence[str], variables: Mapping[str, str], home: str) -
         remove=(("schtasks", "/Delete", "/F", "/TN", NAME),),
         look=("schtasks", "/Query", "/TN", NAME),
     )  # fmt: skip
+
+
+def batch_file(command: Sequence[str], variables: Mapping[str, str]) -> str:
+    """What a task of Windows calls: it has no environment, and 261 characters at most."""
+    sets = "".join(f'@set "{name}={_batch(value)}"\r\n' for name, value in variables.items())
+    return f"@chcp 65001 >nul\r\n{sets}@{_batch(subprocess.list2cmdline(command))}\r\n"
 
 
 def _batch(text: str) -> str:
