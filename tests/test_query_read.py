@@ -22,7 +22,7 @@ from cli_running import (
     write_sealed,
 )
 from stack_composer.telemetry.errors import QueryError
-from stack_composer.telemetry.query.otlp_lines import filtered_line
+from stack_composer.telemetry.otlp.lines import filtered_line
 from stack_composer.telemetry.query.read import Found, Reading, newest
 from stack_composer.telemetry.query.records import record_of
 from stack_composer.telemetry.query.select import Selection, items

@@ -20,7 +20,7 @@ from stack_composer.telemetry.cli.parser import (
     count_argument,
 )
 from stack_composer.telemetry.errors import LineRefusedError
-from stack_composer.telemetry.query.otlp_lines import filtered_line
+from stack_composer.telemetry.otlp.lines import filtered_line
 from stack_composer.telemetry.query.read import Found, Reading
 from stack_composer.telemetry.query.records import record_of
 from stack_composer.telemetry.store.reader import list_bundles

@@ -11,8 +11,8 @@ import msgspec
 
 from stack_composer.telemetry.errors import LineRefusedError
 from stack_composer.telemetry.export.columns import COLUMNS
+from stack_composer.telemetry.otlp.lines import filtered_line
 from stack_composer.telemetry.query.duration import utc_text
-from stack_composer.telemetry.query.otlp_lines import filtered_line
 from stack_composer.telemetry.query.records import record_of
 
 if TYPE_CHECKING:

@@ -33,12 +33,12 @@ DEPTH_MAX: Final = 100
 MESSAGES_MAX: Final = 2_000_000
 """Messages within one request: records, attributes and values, each counts."""
 
-_VARINT: Final = 0
-_FIXED64: Final = 1
-_LENGTH: Final = 2
+VARINT: Final = 0
+FIXED64: Final = 1
+LENGTH: Final = 2
 _GROUP: Final = 3
 _END_GROUP: Final = 4
-_FIXED32: Final = 5
+FIXED32: Final = 5
 
 _U64: Final = (1 << 64) - 1
 _I64_SIGN: Final = 1 << 63
@@ -217,14 +217,14 @@ def varint(data: bytes, at: int, end: int) -> tuple[int, int]:
 
 def _wire_value(data: bytes, at: int, end: int, wire: int) -> tuple[Any, int]:
     """Read a value as the wire has it: a number, or where its bytes begin and end."""
-    if wire == _LENGTH:
+    if wire == LENGTH:
         size, first = varint(data, at, end)
         if size > end - first:
             raise refused(at)
         return (first, first + size), first + size
-    if wire == _VARINT:
+    if wire == VARINT:
         return varint(data, at, end)
-    size = 8 if wire == _FIXED64 else 4
+    size = 8 if wire == FIXED64 else 4
     if size > end - at:
         raise refused(at)
     return data[at : at + size], at + size
@@ -237,7 +237,7 @@ def skip(data: bytes, at: int, end: int, tag: int, depth: int = 0) -> int:
         LineRefusedError: It is no field.
     """
     wire = tag & 7
-    if not tag >> 3 or wire > _FIXED32 or wire == _END_GROUP or depth > DEPTH_MAX:
+    if not tag >> 3 or wire > FIXED32 or wire == _END_GROUP or depth > DEPTH_MAX:
         raise refused(at)
     if wire != _GROUP:
         return int(_wire_value(data, at, end, wire)[1])
@@ -343,18 +343,18 @@ def _packed_varints(raw: bytes) -> list[int]:
 # -- the table -------------------------------------------------------------------------
 
 _READERS: Final[dict[str, tuple[int, Callable[[Any], Any]]]] = {
-    "text": (_LENGTH, _text),
-    "id": (_LENGTH, _hex),
-    "bytes": (_LENGTH, _base64),
-    "bool": (_VARINT, bool),
-    "int64": (_VARINT, _signed),
-    "enum": (_VARINT, _int32),
-    "uint32": (_VARINT, _uint32),
-    "sint32": (_VARINT, _zigzag32),
-    "fixed64": (_FIXED64, _fixed64),
-    "sfixed64": (_FIXED64, _sfixed64),
-    "double": (_FIXED64, _double),
-    "fixed32": (_FIXED32, _fixed32),
+    "text": (LENGTH, _text),
+    "id": (LENGTH, _hex),
+    "bytes": (LENGTH, _base64),
+    "bool": (VARINT, bool),
+    "int64": (VARINT, _signed),
+    "enum": (VARINT, _int32),
+    "uint32": (VARINT, _uint32),
+    "sint32": (VARINT, _zigzag32),
+    "fixed64": (FIXED64, _fixed64),
+    "sfixed64": (FIXED64, _sfixed64),
+    "double": (FIXED64, _double),
+    "fixed32": (FIXED32, _fixed32),
 }
 _PACKED: Final[dict[str, Callable[[bytes], list[Any]]]] = {
     "fixed64": _packed_fixed64,
@@ -362,7 +362,7 @@ _PACKED: Final[dict[str, Callable[[bytes], list[Any]]]] = {
     "uint64": _packed_varints,
 }
 
-_TABLE: Final[dict[Any, str]] = {
+TABLE: Final[dict[Any, str]] = {
     otlp.AnyValue: "1 string_value text | 2 bool_value bool | 3 int_value int64"
     " | 4 double_value double | 5 array_value ArrayValue | 6 kvlist_value KeyValueList"
     " | 7 bytes_value bytes",
@@ -428,8 +428,8 @@ _TABLE: Final[dict[Any, str]] = {
 
 
 def _compiled() -> dict[str, _Message]:
-    messages = {kind.__name__: _Message(kind) for kind in _TABLE}
-    for kind, text in _TABLE.items():
+    messages = {kind.__name__: _Message(kind) for kind in TABLE}
+    for kind, text in TABLE.items():
         fields = messages[kind.__name__].fields
         for group in text.split(";"):
             rows = [row.split() for row in group.split("|")]
@@ -445,15 +445,15 @@ def _fields(name: str, sort: str, messages: dict[str, _Message]) -> list[tuple[i
     many = sort.endswith("*")
     sort = sort.rstrip("*")
     if sort in messages:
-        return [(_LENGTH, _Field(name, message=messages[sort], many=many))]
+        return [(LENGTH, _Field(name, message=messages[sort], many=many))]
     if sort == "uint64":
-        single = _VARINT, _Field(name, int, many=True)
+        single = VARINT, _Field(name, int, many=True)
     else:
         wire, read = _READERS[sort]
         single = wire, _Field(name, read, many=many)
     if not many:
         return [single]
-    return [single, (_LENGTH, _Field(name, packed=_PACKED[sort], many=True))]
+    return [single, (LENGTH, _Field(name, packed=_PACKED[sort], many=True))]
 
 
 _MESSAGES: Final = _compiled()

@@ -1,8 +1,6 @@
-"""Which records a question is about, and walking through OTLP lines to find them.
+"""Which records a question is about.
 
-A decoded line is a tree of resources, scopes and records. Everything here treats it
-as one flat sequence of ``Item`` in document order; a choice among records is then a
-list of flags in that order, which ``otlp_lines`` can apply to the bytes as well.
+A decoded line is one flat sequence of ``Item`` (``otlp.walk``).
 
 A span is in a window if it overlaps it; a log record or a data point if its time
 lies within. A record that tells no time is in every window: nothing says otherwise.
@@ -12,60 +10,14 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from typing import TYPE_CHECKING, Any
 
 from stack_composer.telemetry.errors import QueryError
-from stack_composer.telemetry.store import otlp
+from stack_composer.telemetry.otlp.walk import POINT_KINDS, Item, items
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+__all__ = ["POINT_KINDS", "TRACE_ID_CHARS", "Item", "Selection", "items"]
 
 TRACE_ID_CHARS = 32
 _HEX = re.compile(r"[0-9a-f]{1,32}")
-
-POINT_KINDS = ("gauge", "sum", "histogram", "exponential_histogram", "summary")
-
-
-class Item:
-    """One record with what it stands in.
-
-    ``metric`` is None but for a data point; ``record`` is a Span, a LogRecord or a
-    data point of store/otlp.py.
-    """
-
-    __slots__ = ("metric", "record", "resource", "scope", "signal")
-
-    def __init__(
-        self, signal: str, resource: otlp.Resource, scope: otlp.Scope, metric: Any, record: Any
-    ) -> None:
-        self.signal = signal
-        self.resource = resource
-        self.scope = scope
-        self.metric: otlp.Metric | None = metric
-        self.record = record
-
-    @property
-    def name(self) -> str:
-        """The span's, the metric's or the event's name; "" for a plain log record."""
-        if self.metric is not None:
-            return self.metric.name
-        return str(self.record.event_name if self.signal == "logs" else self.record.name)
-
-    @property
-    def start_ns(self) -> int:
-        """When it began; for what has no length, its time."""
-        if self.signal == "traces":
-            return int(self.record.start_time_unix_nano)
-        return self.end_ns
-
-    @property
-    def end_ns(self) -> int:
-        """When it was over: the time by which records are put in order."""
-        if self.signal == "traces":
-            return int(self.record.end_time_unix_nano or self.record.start_time_unix_nano)
-        if self.signal == "logs":
-            return int(self.record.time_unix_nano or self.record.observed_time_unix_nano)
-        return int(self.record.time_unix_nano)
 
 
 class Selection:
@@ -139,29 +91,3 @@ class Selection:
         if end_ns < self.since_ns:
             return False
         return not self.until_ns or item.start_ns < self.until_ns
-
-
-def items(data: otlp.TracesData | otlp.MetricsData | otlp.LogsData) -> Iterator[Item]:
-    """Yield the records of a decoded line in document order."""
-    if isinstance(data, otlp.TracesData):
-        for spans in data.resource_spans:
-            for some in spans.scope_spans:
-                for span in some.spans:
-                    yield Item("traces", spans.resource, some.scope, None, span)
-    elif isinstance(data, otlp.LogsData):
-        for logs in data.resource_logs:
-            for group in logs.scope_logs:
-                for record in group.log_records:
-                    yield Item("logs", logs.resource, group.scope, None, record)
-    else:
-        yield from _points(data)
-
-
-def _points(data: otlp.MetricsData) -> Iterator[Item]:
-    for resource in data.resource_metrics:
-        for scope in resource.scope_metrics:
-            for metric in scope.metrics:
-                for kind in POINT_KINDS:
-                    held = getattr(metric, kind)
-                    for point in held.data_points if held is not None else ():
-                        yield Item("metrics", resource.resource, scope.scope, metric, point)

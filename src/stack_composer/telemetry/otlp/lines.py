@@ -1,4 +1,4 @@
-"""Print OTLP JSON lines that hold only the records asked for.
+"""Give OTLP JSON lines that hold only the records asked for.
 
 What stays should stay as it was written, unknown fields too (OTLP.md, A14). So a line
 whose records all match goes out as its own bytes, and one that is cut is cut as
@@ -48,7 +48,7 @@ def filtered_line(
     Args:
         line: What was read.
         data: The same, decoded by store/otlp.py.
-        flags: For each record of ``select.items(data)`` whether it stays.
+        flags: For each record of ``walk.items(data)`` whether it stays.
         mended: Whether decoding had to mend the line.
     """
     if not any(flags):
