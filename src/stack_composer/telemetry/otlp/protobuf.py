@@ -31,9 +31,12 @@ from stack_composer.telemetry.store import otlp
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Final
+    from typing import Final, TypeAlias
 
     from stack_composer.telemetry.model import Resource, Scope
+
+    _Fields: TypeAlias = dict[int, list[tuple[int, int]]]
+    """Where the messages of each tag begin and end."""
 
 LEARNT_MAX: Final = 65_536
 """Attributes, names and the like remembered of each sort; beyond, all anew."""
@@ -81,45 +84,31 @@ class Reader:
             )
             return
         budget = wire.Budget()
-        for at, end in wire.parts(data, 0, len(data), 0x0A):
-            yield from self._resource_spans(data, at, end, budget, counts)
-
-    def _resource_spans(
-        self, data: bytes, at: int, end: int, budget: wire.Budget, counts: otlp.Counts
-    ) -> Iterator[Batch]:
-        resource = self._resource(data, at, end, budget, counts)
-        for first, last in wire.parts(data, at, end, 0x12):
-            budget.take()
-            scope = self._scope(data, first, last, budget, counts)
-            spans = self._spans(data, first, last, scope, budget, counts)
+        for resource, scope, places in self.places(data, budget, counts):
+            spans = [self.span(data, at, end, scope, budget, counts) for at, end in places]
             if spans:
                 yield Batch("traces", resource, scope, spans)
 
-    def _resource(
-        self, data: bytes, at: int, end: int, budget: wire.Budget, counts: otlp.Counts
-    ) -> Resource:
-        raw = b"".join([data[a:b] for a, b in wire.parts(data, at, end, 0x0A)])
-        url = _last_text(data, at, end, counts)
-        known = self._resources.get((raw, url))
-        if known is None:
-            given = wire.decode_message(wire.RESOURCE, raw, 0, len(raw), budget, counts)
-            known = self.shared.resource(given, url)
-            _learn(self._resources, (raw, url), known, len(raw))
-        return known
+    def places(
+        self, data: bytes, budget: wire.Budget, counts: otlp.Counts
+    ) -> Iterator[tuple[Resource, Scope, list[tuple[int, int]]]]:
+        """Give whose spans a message holds, and where each of them begins and ends.
 
-    def _scope(
-        self, data: bytes, at: int, end: int, budget: wire.Budget, counts: otlp.Counts
-    ) -> Scope:
-        raw = b"".join([data[a:b] for a, b in wire.parts(data, at, end, 0x0A)])
-        url = _last_text(data, at, end, counts)
-        known = self._scopes.get((raw, url))
-        if known is None:
-            given = wire.decode_message(wire.SCOPE, raw, 0, len(raw), budget, counts)
-            known = self.shared.scope(given, url)
-            _learn(self._scopes, (raw, url), known, len(raw))
-        return known
+        Raises:
+            LineRefusedError: As ``batches``.
+        """
+        for at, end in wire.parts(data, 0, len(data), 0x0A):
+            held = _fields(data, at, end)
+            resource = self._resource(data, held, budget, counts)
+            for first, last in held[0x12]:
+                budget.take()
+                some = _fields(data, first, last)
+                scope = self._scope(data, some, budget, counts)
+                spans = some[0x12]
+                budget.take(len(spans))
+                yield resource, scope, spans
 
-    def _spans(
+    def span(
         self,
         data: bytes,
         at: int,
@@ -127,18 +116,40 @@ class Reader:
         scope: Scope,
         budget: wire.Budget,
         counts: otlp.Counts,
-    ) -> list[Any]:
-        parts = list(wire.parts(data, at, end, 0x12))
-        budget.take(len(parts))
-        spans = []
-        for first, last in parts:
-            span = self._plain_span(data, first, last, scope, budget, counts)
-            if span is None:
-                given = wire.decode_message(wire.SPAN, data, first, last, budget, counts)
-                otlp.mend_span(given, _id, counts)
-                span = span_of(given, scope, counts)
-            spans.append(span)
-        return spans
+    ) -> ReceivedSpan:
+        """Decode the span that lies between two places of ``data``.
+
+        Raises:
+            LineRefusedError: As ``batches``.
+        """
+        span = self._plain_span(data, at, end, scope, budget, counts)
+        if span is None:
+            given = wire.decode_message(wire.SPAN, data, at, end, budget, counts)
+            otlp.mend_span(given, _id, counts)
+            span = span_of(given, scope, counts)
+        return span
+
+    def _resource(
+        self, data: bytes, held: _Fields, budget: wire.Budget, counts: otlp.Counts
+    ) -> Resource:
+        raw = b"".join([data[a:b] for a, b in held[0x0A]])
+        url = _last_text(data, held, counts)
+        known = self._resources.get((raw, url))
+        if known is None:
+            given = wire.decode_message(wire.RESOURCE, raw, 0, len(raw), budget, counts)
+            known = self.shared.resource(given, url)
+            _learn(self._resources, (raw, url), known, len(raw))
+        return known
+
+    def _scope(self, data: bytes, held: _Fields, budget: wire.Budget, counts: otlp.Counts) -> Scope:
+        raw = b"".join([data[a:b] for a, b in held[0x0A]])
+        url = _last_text(data, held, counts)
+        known = self._scopes.get((raw, url))
+        if known is None:
+            given = wire.decode_message(wire.SCOPE, raw, 0, len(raw), budget, counts)
+            known = self.shared.scope(given, url)
+            _learn(self._scopes, (raw, url), known, len(raw))
+        return known
 
     def _plain_span(
         self,
@@ -312,10 +323,39 @@ def _learn(known: dict[Any, Any], key: Any, value: Any, size: int) -> None:
     known[key] = value
 
 
-def _last_text(data: bytes, at: int, end: int, counts: otlp.Counts) -> str:
+def _fields(data: bytes, at: int, end: int) -> _Fields:
+    """Find all messages of a list of spans, or of a list of such lists, in one walk."""
+    found: _Fields = {0x0A: [], 0x12: [], 0x1A: []}
+    while at < end:
+        tag = data[at]
+        at += 1
+        if tag > 127:
+            tag, at = wire.varint(data, at - 1, end)
+        places = found.get(tag)
+        if places is None:
+            at = wire.skip(data, at, end, tag)
+            continue
+        # Sizes of up to two bytes are read here: a call per span costs as much as all else.
+        size = data[at] if at < end else 128
+        at += 1
+        if size > 127:
+            more = data[at] if at < end else 128
+            if more < 128:
+                size += (more << 7) - 128
+                at += 1
+            else:
+                size, at = wire.varint(data, at - 1, end)
+        if size > end - at:
+            raise wire.refused(at)
+        places.append((at, at + size))
+        at += size
+    return found
+
+
+def _last_text(data: bytes, held: _Fields, counts: otlp.Counts) -> str:
     """Give the schema's URL of a list of spans, which is field 3."""
     text = ""
-    for first, last in wire.parts(data, at, end, 0x1A):
+    for first, last in held[0x1A]:
         raw = data[first:last]
         try:
             text = raw.decode()
