@@ -9,6 +9,7 @@
 #: make guard-eval  count what the guard finds, beside other tools; ARGS=--worst for the worst case
 #: make mutate      change the guard's code bit by bit: does a test notice?
 #: make fuzz        throw made-up texts at the guard, for a minute
+#: make interop     speak with the Collector, Jaeger, rotel and the official SDK
 #: make stress      kill writers by the thousand, and let a crowd of them share a folder
 #: make fmt         put style right
 #: make clean       delete all that was built
@@ -19,7 +20,7 @@ BUILD = $(PYTHON) tools/environment.py
 COMPILE := uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 --no-annotate
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint types layers docs bench guard-eval mutate fuzz stress fmt clean constraints
+.PHONY: help run test lint types layers docs bench guard-eval mutate fuzz interop stress fmt clean constraints
 
 help: ; @sed -n 's/^#: //p' Makefile
 run: .venv/run.done ; $(BIN)/python examples/stack_generation && $(BIN)/stack-composer stats --since 24h
@@ -32,6 +33,7 @@ bench: .venv-bench/bench.done ; .venv-bench/bin/python bench $(ARGS)
 guard-eval: .venv-guard-eval/guard-eval.done ; .venv-guard-eval/bin/python guard_eval/evaluate.py $(ARGS)
 mutate: .venv/dev.done ; $(BIN)/python tools/mutate.py $(ARGS)
 fuzz: .venv-fuzz/fuzz.done ; .venv-fuzz/bin/python tools/fuzz.py $(ARGS)
+interop: .venv/dev.done ; PYTHONPATH=tests $(BIN)/python -P tools/interop.py $(ARGS)
 stress: .venv/dev.done ; PYTHONPATH=tests $(BIN)/python tests/stress $(ARGS)
 fmt: .venv/dev.done ; $(BIN)/ruff check --fix . ; $(BIN)/ruff format .
 clean: ; rm -rf .venv .venv-bench .venv-guard-eval .venv-fuzz docs/_build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
