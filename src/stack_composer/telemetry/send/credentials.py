@@ -1,0 +1,39 @@
+"""Credentials of one destination, had when it is opened, and masked in what is shown."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stack_composer.telemetry.send.headers import read_keychain_headers
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Final
+
+    from stack_composer.telemetry.send.destination import Destination
+    from stack_composer.telemetry.send.proxies import Proxy
+
+_SECRET_CHARS_MIN: Final = 6
+"""Shorter values, such as "1", are in every other sentence."""
+
+
+def credentials_of(destination: Destination, signal: str) -> dict[str, str]:
+    """The headers that go with each request of a signal. Secrets.
+
+    Raises:
+        SendError: They are in the keychain, and it cannot be read.
+    """
+    way = destination.way_of(signal)
+    if destination.headers_from == "keychain":
+        return read_keychain_headers(way.address.origin)
+    return dict(way.headers)
+
+
+def secrets_of(credentials: Mapping[str, str], proxy: Proxy | None) -> list[str]:
+    """What to mask in a server's words: values of headers, and a password of the proxy."""
+    values = list(credentials.values())
+    if proxy is not None:
+        values += [proxy.authorization, proxy.userinfo, proxy.userinfo.partition(":")[2]]
+    # "Bearer abc" is a secret, and so is "abc".
+    values += [word for value in values for word in value.split()]
+    return sorted({v for v in values if len(v) >= _SECRET_CHARS_MIN}, key=len, reverse=True)
