@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from stack_composer.telemetry.otlp import to_protobuf
+from stack_composer.telemetry.otlp import jaeger, to_protobuf
 from stack_composer.telemetry.otlp.lines import filtered_line
 from stack_composer.telemetry.otlp.walk import POINT_KINDS, Item, items
 from stack_composer.telemetry.store import otlp
@@ -82,6 +82,8 @@ def request_of(
         return _json(signal, slices, keep)
     if form == "jsonl":
         return _lines(signal, slices, keep)
+    if form == "thrift":
+        return _thrift(signal, slices, keep)
     raise ValueError(f"form must be one of {', '.join(FORMS)}")
 
 
@@ -92,6 +94,19 @@ def records_of(signal: str, line: bytes, keep: Keep | None = None) -> int:
         LineRefusedError: As ``request_of``.
     """
     return _cut(signal, Slice(line), keep).records
+
+
+def thrift_batches(slices: Sequence[Slice], keep: Keep | None = None) -> list[tuple[bytes, int]]:
+    """Make Jaeger's Thrift batches of spans: one for each resource, as bytes and spans.
+
+    Raises:
+        LineRefusedError: As ``request_of``.
+    """
+    found: list[Item] = []
+    for part in slices:
+        cut = _cut("traces", part, keep)
+        found += [item for item, flag in zip(items(cut.data), cut.flags, strict=True) if flag]
+    return jaeger.batches_of(found)
 
 
 def _cut(signal: str, part: Slice, keep: Keep | None) -> _Cut:
@@ -128,6 +143,15 @@ def _json(signal: str, slices: Sequence[Slice], keep: Keep | None) -> tuple[byte
             held = msgspec.json.decode(line)[key]
             inner.append(msgspec.json.encode(held)[1:-1])
     return (opening + b",".join(inner) + b"]}", records) if records else (b"", 0)
+
+
+def _thrift(signal: str, slices: Sequence[Slice], keep: Keep | None) -> tuple[bytes, int]:
+    if signal != "traces":
+        raise ValueError("thrift holds traces only")
+    batches = thrift_batches(slices, keep)
+    if len(batches) > 1:
+        raise ValueError("a thrift request holds spans of one resource only")
+    return batches[0] if batches else (b"", 0)
 
 
 def _lines(signal: str, slices: Sequence[Slice], keep: Keep | None) -> tuple[bytes, int]:
