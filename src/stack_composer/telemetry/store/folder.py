@@ -201,8 +201,8 @@ class Folder:
             raise
         return fd
 
-    def open(self, name: str, *, write: bool = False) -> int:
-        """Open a file that exists.
+    def open(self, name: str, *, write: bool = False, append: bool = False) -> int:
+        """Open a file that exists; ``append`` writes at its end alone, and reads too.
 
         Raises:
             FolderRefusedError: It is a link, a pipe, or another user's.
@@ -210,7 +210,8 @@ class Folder:
         """
         if self._fd is None:
             _check(os.lstat(self._at(name)), self.path_of(name), want_folder=False)
-        flags = (os.O_RDWR if write else os.O_RDONLY) | _SAFE
+        flags = (os.O_RDWR if write or append else os.O_RDONLY) | _SAFE
+        flags |= os.O_APPEND if append else 0
         try:
             fd = os.open(self._at(name), flags, dir_fd=self._fd)
         except OSError as error:

@@ -56,6 +56,14 @@ if sys.platform == "win32":
     def _share(_fd: int) -> None:
         raise OSError(errno.ENOLCK, "locks are not shared here")
 
+    def _unlock(fd: int) -> None:
+        position = os.lseek(fd, 0, os.SEEK_CUR)
+        try:
+            os.lseek(fd, _LOCK_OFFSET, os.SEEK_SET)
+            msvcrt.locking(fd, msvcrt.LK_UNLCK, 1)
+        finally:
+            os.lseek(fd, position, os.SEEK_SET)
+
 else:
     import fcntl
 
@@ -65,12 +73,15 @@ else:
     def _share(fd: int) -> None:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
+    def _unlock(fd: int) -> None:
+        fcntl.flock(fd, fcntl.LOCK_UN)
+
 
 def try_lock(fd: int) -> str:
     """Lock the file if nobody has; never wait.
 
-    The lock goes when the last descriptor of this open file is closed; there is no
-    unlock. ``fd`` must be open for writing, which NFS asks for.
+    The lock goes when the last descriptor of this open file is closed, or by
+    ``unlock``. ``fd`` must be open for writing, which NFS asks for.
 
     Returns:
         ``LOCKED``, ``HELD`` (somebody writes or adopts it now) or ``UNSUPPORTED``.
@@ -85,6 +96,18 @@ def try_share(fd: int) -> str:
     other one shares it; if one does, our share is gone.
     """
     return _tried(_share, fd)
+
+
+def unlock(fd: int) -> None:
+    """Give a lock back that is held for a moment only, by who took it; else do nothing.
+
+    Closing alone would not do: a child forked at that moment has the descriptor too, and
+    would hold the lock for as long as it lives.
+    """
+    try:
+        _unlock(fd)
+    except OSError:
+        return  # No locks here, or it was not ours: closing does what can be done.
 
 
 def _tried(lock: Callable[[int], None], fd: int) -> str:

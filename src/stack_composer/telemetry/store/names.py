@@ -71,7 +71,9 @@ QUARANTINE: Final = "quarantine"
 """The folder of what ``doctor --repair`` could not read."""
 PRESSURE_NOTE: Final = "pressure.json"
 """Which level of disk pressure holds."""
-SINGLES: Final = frozenset((GDPR_PENDING, PURGE_STAMP, QUARANTINE, PRESSURE_NOTE))
+AUDIT: Final = "audit.jsonl"
+"""What left this computer (``upload.audit``); no purge deletes it."""
+SINGLES: Final = frozenset((GDPR_PENDING, PURGE_STAMP, QUARANTINE, PRESSURE_NOTE, AUDIT))
 """Names of ours that are no part of a bundle."""
 NONCE_BYTES: Final = 4
 DATABASE_NONCE_BYTES: Final = 16
