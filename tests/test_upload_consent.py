@@ -59,7 +59,7 @@ def test_there_is_none_at_first(config: Config) -> None:
 
 
 def test_one_that_was_given_is_there_with_date_policy_and_how(config: Config) -> None:
-    given = give(config, ORIGIN, by="prompt")
+    (given,) = give(config, ORIGIN, by="prompt")
     assert given.policy_version == POLICY_VERSION
     assert given.by == "prompt"
     assert given.date.startswith("20")
@@ -94,6 +94,13 @@ def test_given_again_it_takes_the_place_of_the_old_one(config: Config) -> None:
         (OTHER, "prompt"),
         (ORIGIN, "--yes"),
     ]
+
+
+def test_several_origins_at_once_are_as_many_consents(config: Config) -> None:
+    given = give(config, f"{OTHER} {ORIGIN} {OTHER}", by="prompt")
+    assert [one.origin for one in given] == [OTHER, ORIGIN]
+    assert read_consents(config).given == tuple(given)
+    assert len(withdraw(config, f"{OTHER} {ORIGIN}")) == 2
 
 
 def test_withdrawn_it_is_gone_and_noted(config: Config) -> None:

@@ -111,6 +111,22 @@ def test_a_consent_is_to_one_origin(tmp_path: Path, origin: str) -> None:
     assert f"consent give --to {origin}" in found.hint
 
 
+def test_signals_that_go_to_several_places_need_a_consent_for_each(tmp_path: Path) -> None:
+    config = config_of(tmp_path, ALLOWING)
+    both = f"http://127.0.0.1:4318 {ORIGIN}"
+    found = permission_for(config, CONSENTED, both)
+    assert (found.allowed, found.may_ask) == (False, True)
+    assert found.reason == "no consent to http://127.0.0.1:4318"
+    give(config, both, by="prompt")
+    assert permission(config, both).allowed
+    assert permission(config, ORIGIN).allowed
+
+
+def test_no_destination_is_no_permission(tmp_path: Path) -> None:
+    found = permission_for(config_of(tmp_path, ALLOWING), CONSENTED, "")
+    assert (found.allowed, found.reason) == (False, "there is no destination")
+
+
 @pytest.mark.parametrize("version", [POLICY_VERSION - 1, POLICY_VERSION + 1])
 def test_a_consent_is_to_one_version_of_the_policy(tmp_path: Path, version: int) -> None:
     old = Consents((Consent(ORIGIN, version, "2026-11-27T03:00:00Z", "prompt"),))

@@ -1,7 +1,7 @@
 """What the user allowed to leave this computer: to whom, when, and under which policy.
 
 A consent is given to one origin (scheme, host and port) and one version of the policy
-below. It stands in ``consent.json`` beside the configuration, mode 0600, since it is the
+below; a destination that sends signals to several places needs one for each of them. It stands in ``consent.json`` beside the configuration, mode 0600, since it is the
 user's wish as the configuration is, and not what was recorded: erasing what was recorded
 leaves it. A file that others could have written, or that cannot be understood, is no
 consent. Each change is an entry of the audit log too.
@@ -69,7 +69,7 @@ class Consents(NamedTuple):
     problem: str = ""
 
     def lookup(self, origin: str) -> Consent | None:
-        """The consent to ``origin``, of whatever version of the policy; None without one."""
+        """The consent to one origin, of whatever version of the policy; None without one."""
         return next((one for one in self.given if one.origin == origin), None)
 
 
@@ -114,12 +114,13 @@ def _decoded(data: bytes) -> tuple[Consent, ...]:
     return consents
 
 
-def give(config: Config, origin: str, *, by: str) -> Consent:
+def give(config: Config, origin: str, *, by: str) -> list[Consent]:
     """Write down that the user allowed it, in place of what they allowed before.
 
     Args:
         config: Where the file is, and the audit log.
-        origin: To whom.
+        origin: To whom, as ``Destination.origin``: several with blanks between are given
+            one by one.
         by: How: "prompt", or "--yes".
 
     Raises:
@@ -131,18 +132,23 @@ def give(config: Config, origin: str, *, by: str) -> Consent:
             f"no consent can be given while do_not_track is set ({config.origin['do_not_track']})",
             hint="unset DO_NOT_TRACK first, if you mean it",
         )
-    consent = Consent(origin, POLICY_VERSION, utc_text(effects.wall_ns()), by)
+    date = utc_text(effects.wall_ns() // 10**9 * 10**9)
+    given = [Consent(one, POLICY_VERSION, date, by) for one in dict.fromkeys(origin.split())]
     path = consent_path(config)
     with alone(_lock_path(path)):
-        others = [one for one in read_consents(config).given if one.origin != origin]
-        # Noted before it holds, so that no consent is ever without its note.
-        audit_of(config).consent("given", origin, policy_version=POLICY_VERSION, by=by)
-        _write(path, [*others, consent])
-    return consent
+        origins = {one.origin for one in given}
+        others = [one for one in read_consents(config).given if one.origin not in origins]
+        for one in given:
+            # Noted before it holds, so that no consent is ever without its note.
+            audit_of(config).consent("given", one.origin, policy_version=POLICY_VERSION, by=by)
+        _write(path, [*others, *given])
+    return given
 
 
 def withdraw(config: Config, origin: str | None = None) -> list[Consent]:
     """Take back the consent to ``origin``, or every one; return those that were there.
+
+    Of several origins, with blanks between, each.
 
     It holds from the next request on, in programs that run too.
 
@@ -153,7 +159,7 @@ def withdraw(config: Config, origin: str | None = None) -> list[Consent]:
     path = consent_path(config)
     with alone(_lock_path(path)):
         found = read_consents(config)
-        gone = [one for one in found.given if origin in (None, one.origin)]
+        gone = [one for one in found.given if origin is None or one.origin in origin.split()]
         if gone or found.problem:
             # A file that counts for nothing is written anew: its mode could be mended
             # later, and what it holds would count again.

@@ -43,26 +43,41 @@ def permission_for(config: Config, consents: Consents, origin: str) -> Permissio
     Args:
         config: What holds now.
         consents: What the user allowed.
-        origin: The destination, as ``Destination.origin``.
+        origin: The destination, as ``Destination.origin``; of several, with blanks
+            between, the first that may not get anything decides.
     """
-    return _forbidden(config) or _consented(consents, origin)
+    forbids = forbidden(config)
+    if forbids is not None:
+        return forbids
+    found = [_consented(consents, one) for one in origin.split()]
+    if not found:
+        return _no("there is no destination", "set endpoint under [upload] in the configuration")
+    return next((one for one in found if not one.allowed), found[0])
 
 
-def _forbidden(config: Config) -> Permission | None:
-    """The first switch that forbids it."""
+def forbidden(config: Config) -> Permission | None:
+    """The first switch that forbids it, whoever the destination is; None: none does."""
     if config.do_not_track:
         # The name that everybody knows it by, rather than the option's own.
         return _no(f"DO_NOT_TRACK ({config.origin['do_not_track']})", "unset DO_NOT_TRACK")
     recording, reason = effective_mode(config)
     if not recording:
         # Who switched telemetry off did not mean that its past may leave.
-        return _no(reason, "nothing leaves while telemetry is off; switch it on first")
+        return _no(reason, _switch_on(config))
     if not config.upload_enabled:
         return _no(
             f"upload_enabled = false ({config.origin['upload_enabled']})",
             f"set upload_enabled = true under [telemetry] in {config.config_path}",
         )
     return None
+
+
+def _switch_on(config: Config) -> str:
+    if config.sdk_disabled:
+        return "nothing leaves under it; unset OTEL_SDK_DISABLED"
+    if config.gdpr:
+        return "nothing leaves under it; go without --gdpr"
+    return "nothing leaves while telemetry is off; run 'stack-composer telemetry enable'"
 
 
 def _consented(consents: Consents, origin: str) -> Permission:
