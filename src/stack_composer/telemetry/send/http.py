@@ -308,10 +308,11 @@ def _failure(error: Exception, way: Way, proxy: Proxy | None) -> Outcome:
 
 _FAILURES: Final[tuple[tuple[tuple[type[BaseException], ...], str, str, str], ...]] = (
     (
-        (TimeoutError, exceptions.TimeoutError),
+        # Not urllib3's own, among which is whatever goes wrong while connecting.
+        (TimeoutError,),
         answers.RETRY,
         "timeout",
-        "{place} took more than {seconds:g} s",
+        "{place} took too long{limit}",
     ),
     (
         (ssl.SSLEOFError, ssl.SSLZeroReturnError),
@@ -369,8 +370,9 @@ def _network_failure(causes: list[BaseException], place: str, way: Way) -> Outco
     for kinds, verdict, status, words in _FAILURES:
         for cause in causes:
             if isinstance(cause, kinds):
+                limit = f": more than {way.timeout_s:g} s" if way.timeout_s else ""
                 reason = str(getattr(cause, "reason", "") or "").replace("_", " ").lower()
-                text = words.format(place=place, seconds=way.timeout_s, reason=reason)
+                text = words.format(place=place, limit=limit, reason=reason)
                 return Outcome(verdict, status, 0, text)
     return Outcome(answers.RETRY, "no answer", 0, f"the connection to {place} broke")
 
