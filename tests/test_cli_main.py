@@ -17,7 +17,11 @@ from cli_running import AMBIENT, COMMAND, ok, ok_json, refusal, run, span, spans
 from stack_composer.telemetry.cli.commands import Command, Group, walk
 from stack_composer.telemetry.cli.parser import build_parser
 
-LEAVES = [path for path, node in walk() if isinstance(node, Command)]
+LEAVES = [
+    path
+    for path, node in walk()
+    if isinstance(node, Command) and path not in {p for p, n in walk() if isinstance(n, Group)}
+]
 GROUPS = [path for path, node in walk() if isinstance(node, Group)]
 NOW = 1_763_838_843 * 10**9
 

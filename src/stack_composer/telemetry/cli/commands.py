@@ -84,6 +84,7 @@ ROOT = Group(
                         "remove": Command("serve_remove", "end the service and take it away"),
                         "status": Command("serve_status", "say whether it runs, and answers"),
                     },
+                    default=Command("serve", "take OTLP from other programs on this computer"),
                 ),
                 "enable": Command("enable", "record from now on"),
                 "disable": Command("disable", "stop recording; what is there stays"),
