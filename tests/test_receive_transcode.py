@@ -7,6 +7,8 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from opentelemetry.proto.logs.v1 import logs_pb2
 from opentelemetry.proto.metrics.v1 import metrics_pb2
 from opentelemetry.proto.trace.v1 import trace_pb2
@@ -119,3 +121,110 @@ def test_a_line_longer_than_a_bundle_may_hold_is_refused(monkeypatch: pytest.Mon
     monkeypatch.setattr(transcode, "LINE_BYTES_MAX", 100)
     with pytest.raises(LineRefusedError, match="more than 100 bytes"):
         transcoder_of().lines("traces", a_request(a_span()).SerializeToString(), Counter())
+
+
+# -- the quick way agrees with the thorough one -------------------------------------------
+
+TOKEN = "ghp_" + "a1B2c3D4e5F6" * 3
+NAMES = ["planner.solve", "GET /9", "J", "Jay 9 A", "ünïcode", "n" * 200, "", f"call {TOKEN}"]
+KEYS = [
+    *("http.route", "k_dense", "J", "9", "", "ключ", "k" * 140, "session.id", "user.email"),
+    *("password", "db.statement", f"key-{TOKEN}", f"other-{TOKEN}"),
+]
+TEXTS = [
+    *("GET", "JSON", "J" * 74, "", "ж", "x" * 126, "x" * 300, "\0", 'say "hi"\n', "2" * 90),
+    *(TOKEN, f"token={TOKEN}", "me@example.org", "4111 1111 1111 1111", "[redacted:email]"),
+]
+
+
+def a_value(draw: st.DrawFn, value: Any) -> None:
+    kind = draw(st.sampled_from(["text", "text", "text", "int", "double", "bool", "odd"]))
+    if kind == "text":
+        value.string_value = draw(st.one_of(st.sampled_from(TEXTS), st.text(max_size=6)))
+    elif kind == "int":
+        value.int_value = draw(
+            st.one_of(st.sampled_from([0, 200, -1]), st.integers(-(2**63), 2**62))
+        )
+    elif kind == "double":
+        value.double_value = draw(st.one_of(st.sampled_from([0.5, 1e16, -0.0]), st.floats()))
+    elif kind == "bool":
+        value.bool_value = draw(st.booleans())
+    else:
+        odd = draw(st.integers(0, 2))
+        if odd == 0:
+            value.bytes_value = draw(st.binary(max_size=3))
+        elif odd == 1:
+            value.array_value.values.add().string_value = draw(st.sampled_from(TEXTS))
+
+
+@st.composite
+def some_spans(draw: st.DrawFn) -> trace_pb2.Span:
+    """Spans that repeat what others say, most of them plain, with a secret here and there."""
+    span = a_span(
+        trace_id=draw(st.sampled_from([b"t" * 16, b"u" * 16, b"9AJ\n\x10\x12" * 2 + b"last"])),
+        name=draw(st.sampled_from(NAMES)),
+        kind=draw(st.sampled_from([0, 1, 1, 3, 200, -1])),
+        flags=draw(st.sampled_from([0, 257, 257, 769])),
+        parent_span_id=draw(st.sampled_from([b"", b"p" * 8, b"p" * 8, b"\0" * 8, b"short"])),
+        start_time_unix_nano=draw(st.sampled_from([0, 1, START_NS, START_NS + 57])),
+        end_time_unix_nano=draw(st.sampled_from([0, 9, START_NS + 10, 2**64 - 1])),
+    )
+    for key in draw(st.lists(st.sampled_from(KEYS), max_size=4)):
+        a_value(draw, span.attributes.add(key=key).value)
+    status: Any = span.status
+    if draw(st.integers(0, 3)) == 0:
+        status.code = draw(st.integers(0, 2))
+    if draw(st.integers(0, 9)) == 0:
+        status.message = draw(st.sampled_from(["it failed", f"no {TOKEN}"]))
+    if draw(st.integers(0, 9)) == 0:
+        span.events.add(name="exception", time_unix_nano=5).attributes.add(key="k")
+    if draw(st.integers(0, 19)) == 0:
+        span.trace_state = "a=b"
+    return span
+
+
+def thoroughly(made: Transcoder, raw: bytes, counts: Counter[str]) -> list[Any]:
+    return [
+        (line, sketch, sketch.records)
+        for line, sketch in made._by_records("traces", raw, counts, is_json=False)
+    ]
+
+
+def assert_agree(quick: Transcoder, slow: Transcoder, raw: bytes) -> None:
+    """Both say the same of ``raw``, after whatever each has seen before."""
+    ours, theirs = Counter[str](), Counter[str]()
+    try:
+        wanted = thoroughly(slow, raw, theirs)
+    except LineRefusedError:
+        with pytest.raises(LineRefusedError):
+            quick.lines("traces", raw, ours)
+    else:
+        got = quick.lines("traces", raw, ours)
+        assert got == wanted
+        for (_, one, _), (_, other, _) in zip(got, wanted, strict=True):
+            assert set(one.traces or ()) == set(other.traces or ())
+        assert ours["bad_id"] == theirs["bad_id"]
+        assert bool(ours["not_strict"]) == bool(theirs["not_strict"])
+    one, other = (made._encoders.guard.tally for made in (quick, slow))
+    assert (one.counts, one.hits, one.faults) == (other.counts, other.hits, other.faults)
+    assert one.judged == other.judged
+
+
+OPTIONS: list[dict[str, Any]] = [
+    {},
+    {"span_attribute_count_max": 2},
+    {"span_attribute_chars_max": 5},
+    {"profile": "strict"},
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+@given(requests=st.lists(st.lists(some_spans(), max_size=8), min_size=1, max_size=4))
+@settings(max_examples=60, deadline=None)
+def test_the_quick_way_writes_what_the_thorough_one_writes(
+    options: dict[str, Any], requests: list[list[trace_pb2.Span]]
+) -> None:
+    """The same lines, sketches and redactions, the first time and once all is known."""
+    quick, slow = transcoder_of(**options), transcoder_of(**options)
+    for spans in requests * 3:
+        assert_agree(quick, slow, a_request(*spans).SerializeToString())

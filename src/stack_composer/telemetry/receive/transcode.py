@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from stack_composer.telemetry.errors import LineRefusedError
 from stack_composer.telemetry.otlp.records import batches_of
+from stack_composer.telemetry.receive.quick_spans import QuickSpans
 from stack_composer.telemetry.store import otlp
 from stack_composer.telemetry.store.seal import LINE_BYTES_MAX
 
@@ -41,6 +42,7 @@ class Transcoder:
     def __init__(self, encoders: Encoders, reader: Reader) -> None:
         self._encoders = encoders
         self._reader = reader
+        self._spans = QuickSpans(encoders._spans, reader, LINE_RECORDS)
 
     def lines(
         self, signal: str, data: bytes, counts: Counter[str], *, is_json: bool = False
@@ -62,15 +64,25 @@ class Transcoder:
             LineRefusedError: It is no such request, or a line would be longer than a
                 bundle may hold; nothing of it is quoted.
         """
-        batches = list(self._batches(signal, data, counts, is_json=is_json))
         made = []
+        if signal == "traces" and not is_json:
+            lines = self._spans.lines(data, counts)
+        else:
+            lines = self._by_records(signal, data, counts, is_json=is_json)
+        for line, sketch in lines:
+            if len(line) > LINE_BYTES_MAX:
+                raise LineRefusedError(f"makes a line of more than {LINE_BYTES_MAX:,} bytes")
+            made.append((line, sketch, sketch.records))
+        return made
+
+    def _by_records(
+        self, signal: str, data: bytes, counts: Counter[str], *, is_json: bool
+    ) -> Iterator[tuple[bytes, Sketch]]:
+        """Decode all of a request to records, then judge and encode it, line by line."""
+        batches = list(self._batches(signal, data, counts, is_json=is_json))
         for (resource, _), records in _by_place(batches):
             for some in _cut(signal, records):
-                line, sketch = self._encoders.encode(signal, resource, some)
-                if len(line) > LINE_BYTES_MAX:
-                    raise LineRefusedError(f"makes a line of more than {LINE_BYTES_MAX:,} bytes")
-                made.append((line, sketch, sketch.records))
-        return made
+                yield self._encoders.encode(signal, resource, some)
 
     def _batches(
         self, signal: str, data: bytes, counts: Counter[str], *, is_json: bool

@@ -151,6 +151,10 @@ class Encoder:
         chars_max: Characters of one text attribute, 0 for no limit; applied after
             the guard, so that a cut never hides half a secret from it.
 
+    Attributes:
+        forgotten: How often all that was remembered was forgotten. Whoever keeps pieces of
+            its own by what is remembered here, forgets them too.
+
     Not safe for use by several threads at once; the pipeline has one.
     """
 
@@ -168,6 +172,7 @@ class Encoder:
         self._label_sets: dict[tuple[Any, ...], tuple[str, Labels]] = {}
         self._resources: dict[int, tuple[Resource, str]] = {}
         self._remembered = 0
+        self.forgotten = 0
         self.speak_for(resource)
 
     def speak_for(self, resource: Resource) -> None:
@@ -273,14 +278,20 @@ class Encoder:
 
     # -- spans -------------------------------------------------------------------
 
-    def _span_group(  # noqa: C901, PLR0912, PLR0915 - see below
+    def _span_group(
         self,
         scope: Scope,
         spans: Sequence[SpanRecord],
         touched: list[_Name],
         traces: list[Any],
     ) -> str:
-        """Encode the spans of one scope: the loop that runs for each span written.
+        written = ",".join(self._span_texts(spans, touched, traces))
+        return f'{{{self._scope(scope)}"spans":[{self._doubles.fill(written)}]}}'
+
+    def _span_texts(  # noqa: C901, PLR0912, PLR0915 - see below
+        self, spans: Sequence[SpanRecord], touched: list[_Name], traces: list[Any]
+    ) -> list[str]:
+        """Encode spans, with holes for their doubles: the loop that runs for each written.
 
         It is long because a call per span or attribute would cost as much as the
         work; what is rare is in functions of its own.
@@ -375,12 +386,15 @@ class Encoder:
         self._settle(unseen, places)
         for at, head, parts, tail in late:
             out[at] = f'{head},"attributes":[{",".join(filter(None, parts))}]{tail}'
-        return f'{{{self._scope(scope)}"spans":[{self._doubles.fill(",".join(out))}]}}'
+        return out
 
     def _settle(
-        self, unseen: list[tuple[KeyVerdict, str]], places: list[tuple[list[str], int, _Key]]
+        self, unseen: list[tuple[KeyVerdict, str]], places: Sequence[tuple[Any, Any, _Key]]
     ) -> None:
-        """Ask the guard about all unseen texts at once; put the pieces in their places."""
+        """Ask the guard about all unseen texts at once; put the pieces in their places.
+
+        A place is a list and a number, or a dict and a key, and whose piece belongs there.
+        """
         if not unseen:
             return
         answers = self._screen.texts(unseen)
@@ -625,6 +639,7 @@ class Encoder:
             self._resources.clear()
             self._label_sets.clear()
             self._remembered = 0
+            self.forgotten += 1
 
 
 def _weight(text: str) -> int:
