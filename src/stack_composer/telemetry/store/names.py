@@ -73,7 +73,11 @@ PRESSURE_NOTE: Final = "pressure.json"
 """Which level of disk pressure holds."""
 AUDIT: Final = "audit.jsonl"
 """What left this computer (``upload.audit``); no purge deletes it."""
-SINGLES: Final = frozenset((GDPR_PENDING, PURGE_STAMP, QUARANTINE, PRESSURE_NOTE, AUDIT))
+UPLOAD_LOCK: Final = "upload.lock"
+"""Its lock is held by who uploads, for as long as it takes (``upload.run``)."""
+SINGLES: Final = frozenset(
+    (GDPR_PENDING, PURGE_STAMP, QUARANTINE, PRESSURE_NOTE, AUDIT, UPLOAD_LOCK)
+)
 """Names of ours that are no part of a bundle."""
 NONCE_BYTES: Final = 4
 DATABASE_NONCE_BYTES: Final = 16

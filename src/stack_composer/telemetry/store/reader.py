@@ -397,6 +397,74 @@ def read_lines(
     yield from _lines(pieces, counts, line_bytes_max, keep_tail=False)
 
 
+def read_placed_lines(
+    bundle: BundleInfo, counts: Counter[str] | None = None, *, start: int = 0
+) -> Iterator[tuple[int, bytes]]:
+    """Read whole lines of a bundle, each with its place; for who notes how far it came.
+
+    A place is where the line begins in the bundle's plain text. It stays the same when
+    the bundle is sealed or converted. Where a part is damaged and no index tells how long
+    it was, later places count what could be read.
+
+    Args:
+        bundle: A bundle.
+        counts: As of ``read_lines``.
+        start: Lines that begin before are left out; an index spares unpacking them.
+
+    Yields:
+        Place and line, without its newline; blank lines are left out.
+
+    Raises:
+        StoreError: As ``read_lines``.
+    """
+    counts = Counter() if counts is None else counts
+    frames = frames_of(bundle, counts)
+    if frames is None:
+        pieces = _pieces_of(bundle, counts, None)
+        if pieces is None:
+            elsewhere = _converted(bundle)
+            pieces = None if elsewhere is None else _pieces_of(elsewhere, counts, None)
+        if pieces is None:
+            counts["gone"] += 1
+            return
+        yield from _placed(pieces, counts, 0, start)
+        return
+    place = 0
+    for frame in frames:
+        end = place + frame.plain_bytes
+        if end > start:
+            pieces = _pieces_of(bundle, counts, [frame])
+            if pieces is None:
+                counts["gone"] += 1
+                return
+            yield from _placed(pieces, counts, place, start)
+        place = end
+
+
+def _placed(
+    pieces: Iterable[bytes | None], counts: Counter[str], place: int, start: int
+) -> Iterator[tuple[int, bytes]]:
+    """Cut pieces into lines from ``start`` on, the first piece beginning at ``place``."""
+    held = b""
+    passed_over = 0  # Bytes of a line beyond the limit, which takes no memory.
+    for piece in pieces:
+        if piece is None:
+            counts.update(["torn_tail"] * bool(held or passed_over))
+            place, held, passed_over = place + passed_over + len(held), b"", 0
+            continue
+        *whole, held = (held + piece).split(b"\n")
+        for line in whole:
+            size = passed_over + len(line)
+            if size > LINE_BYTES_MAX:
+                counts.update(["line_too_long"] * (place >= start))
+            elif place >= start and line and not line.isspace():
+                yield place, line
+            place, passed_over = place + size + 1, 0
+        if len(held) > LINE_BYTES_MAX or passed_over:
+            held, passed_over = b"", passed_over + len(held)
+    counts.update(["torn_tail"] * bool(held or passed_over))
+
+
 def _pieces_of(
     bundle: BundleInfo, counts: Counter[str], frames: Iterable[Frame] | None
 ) -> Iterable[bytes | None] | None:
