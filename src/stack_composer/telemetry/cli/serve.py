@@ -49,7 +49,8 @@ def run(args: argparse.Namespace) -> int:
         raise ReceiveError(
             f"nothing is recorded now: {why}", hint="'stack-composer telemetry enable'"
         )
-    if not config.serve_http_port:
+    with_grpc = _can_grpc(config, is_wanted=args.grpc_port is not None)
+    if not config.serve_http_port and not with_grpc:
         raise UsageError("there is nothing to listen on", hint="give --http-port a number")
     try:
         from stack_composer.telemetry.receive.serving import serve
@@ -60,7 +61,12 @@ def run(args: argparse.Namespace) -> int:
             "the receiver needs the extra 'serve'",
             hint="pip install 'stack-composer-telemetry[serve]'",
         ) from error
-    serve(config, options, started=lambda told: _tell(told, config, as_json=args.json))
+    serve(
+        config,
+        options,
+        with_grpc=with_grpc,
+        started=lambda told: _tell(told, config, as_json=args.json),
+    )
     return 0
 
 
@@ -79,6 +85,21 @@ def _options(args: argparse.Namespace) -> dict[str, Any]:
     if args.grpc_port is not None:
         options["serve_grpc_port"] = args.grpc_port
     return options
+
+
+def _can_grpc(config: Config, *, is_wanted: bool) -> bool:
+    """Tell whether to speak gRPC; without its extra only who asks for it is refused."""
+    import importlib.util
+
+    if not config.serve_grpc_port:
+        return False
+    if importlib.util.find_spec("grpc") is not None:
+        return True
+    hint = "pip install 'stack-composer-telemetry[grpc]'"
+    if is_wanted:
+        raise ReceiveError("OTLP over gRPC needs the extra 'grpc'", hint=hint)
+    output.note("OTLP over gRPC is not received, for want of the extra 'grpc'")
+    return False
 
 
 def _tell(listening: Listening, config: Config, *, as_json: bool) -> None:

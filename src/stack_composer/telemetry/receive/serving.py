@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from typing import Any, Final
 
     from stack_composer.telemetry.config import Config
+    from stack_composer.telemetry.receive.grpc import GrpcServer
 
 HOST: Final = "127.0.0.1"
 GRACE_S: Final = 5.0
@@ -43,6 +44,7 @@ def serve(
     config: Config,
     options: dict[str, Any],
     *,
+    with_grpc: bool,
     started: Callable[[Listening], None],
 ) -> None:
     """Receive until SIGINT or SIGTERM; returns when all that was accepted is written.
@@ -50,6 +52,7 @@ def serve(
     Args:
         config: What holds; ports that are 0 are not listened on.
         options: What of it was given by name, to hold on when the file changes.
+        with_grpc: Whether to speak gRPC too, which needs the extra.
         started: Called once it listens.
 
     Raises:
@@ -59,13 +62,17 @@ def serve(
     writer.start()
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(_serve(writer, config, started=started))
+            runner.run(_serve(writer, config, with_grpc=with_grpc, started=started))
     finally:
         writer.stop(STOP_S)
 
 
 async def _serve(
-    writer: Receiving, config: Config, *, started: Callable[[Listening], None]
+    writer: Receiving,
+    config: Config,
+    *,
+    with_grpc: bool,
+    started: Callable[[Listening], None],
 ) -> None:
     ending = asyncio.Event()
     _hear_signals(ending)
@@ -76,18 +83,29 @@ async def _serve(
         connections_max=config.serve_connections_max,
     )
     http = HttpServer(writer.inbox, gate, limits)
+    servers: list[HttpServer | GrpcServer] = [http]
     try:
         http_port = await _listen(http, config.serve_http_port) if config.serve_http_port else 0
-        started(Listening(http_port, 0))
+        grpc_port = 0
+        if with_grpc and config.serve_grpc_port:
+            # An extra, and 18 MB: for those who want it.
+            from stack_composer.telemetry.receive.grpc import GrpcServer
+
+            grpc = GrpcServer(
+                writer.inbox, request_bytes_max=config.serve_request_bytes_max, token=token
+            )
+            servers.append(grpc)
+            grpc_port = await _listen(grpc, config.serve_grpc_port)
+        started(Listening(http_port, grpc_port))
         await ending.wait()
     finally:
         writer.inbox.close()
-        await http.stop(GRACE_S)
+        await asyncio.gather(*(server.stop(GRACE_S) for server in servers))
 
 
-async def _listen(http: HttpServer, port: int) -> int:
+async def _listen(server: HttpServer | GrpcServer, port: int) -> int:
     try:
-        return await http.start(HOST, port)
+        return await server.start(HOST, port)
     except OSError as error:
         raise listen_error(port, error) from error
 

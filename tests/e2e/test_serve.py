@@ -1,0 +1,134 @@
+"""The receiver as its users have it: a process, two ports, and the ways in which it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import threading
+from typing import TYPE_CHECKING, Any
+
+import grpc  # type: ignore[import-untyped]  # it ships no types
+import pytest
+
+from cli_running import COMMAND, refusal
+from receivers import PROTOBUF, request_of
+from records import spans
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.e2e
+
+EXPORT = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody had a moment ago."""
+    with contextlib.ExitStack() as stack:
+        servers = [
+            stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)
+        ]
+        return [server.getsockname()[1] for server in servers]
+
+
+@contextlib.contextmanager
+def serving(folder: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
+    http_port, grpc_port = free_ports(2)
+    ports = ("--http-port", str(http_port), "--grpc-port", str(grpc_port))
+    process = subprocess.Popen(
+        [*COMMAND, "telemetry", "serve", "--dir", str(folder), "--json", *ports, *options],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    with process:
+        try:
+            yield process, told_by(process)
+        finally:
+            process.kill()
+
+
+def told_by(process: subprocess.Popen[str]) -> dict[str, Any]:
+    """What it prints once it listens; afterwards it says nothing."""
+    assert process.stdout is not None
+    text = ""
+    for line in process.stdout:
+        text += line
+        with contextlib.suppress(ValueError):
+            found: dict[str, Any] = json.loads(text)
+            return found
+    assert process.stderr is not None
+    raise AssertionError(process.stderr.read())
+
+
+def send_by_http(address: str, body: bytes) -> int:
+    connection = http.client.HTTPConnection(address.removeprefix("http://"), timeout=30)
+    with contextlib.closing(connection):
+        connection.request("POST", "/v1/traces", body, {"Content-Type": PROTOBUF})
+        response = connection.getresponse()
+        response.read()
+        return response.status
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM to be told by")
+def test_both_protocols_reach_one_folder_and_it_ends_when_it_is_told_to(tmp_path: Path) -> None:
+    with serving(tmp_path / "t") as (process, told):
+        assert send_by_http(told["http"], request_of(3)) == 200
+        with grpc.insecure_channel(told["grpc"]) as channel:
+            assert channel.unary_unary(EXPORT)(request_of(2), timeout=30) == b""
+        process.send_signal(signal.SIGTERM)
+        said, complained = process.communicate(timeout=30)
+        assert (process.returncode, said, complained) == (0, "", "")
+    assert len(spans(tmp_path / "t")) == 5
+
+
+@pytest.mark.skipif(os.name == "nt", reason="files that are open cannot be read there as here")
+def test_what_was_answered_outlives_kill_9(tmp_path: Path) -> None:
+    """By both protocols; a line that was never answered may be there, or not."""
+    answered = [0, 0]
+    with serving(tmp_path / "t") as (process, told):
+        bell = threading.Semaphore(0)
+
+        def by_http() -> None:
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                while send_by_http(told["http"], request_of(10)) == 200:
+                    answered[0] += 10
+                    bell.release()
+
+        def by_grpc() -> None:
+            with (
+                grpc.insecure_channel(told["grpc"]) as channel,
+                contextlib.suppress(grpc.RpcError),
+            ):
+                while channel.unary_unary(EXPORT)(request_of(10), timeout=30) == b"":
+                    answered[1] += 10
+                    bell.release()
+
+        senders = [threading.Thread(target=send) for send in (by_http, by_grpc)]
+        for sender in senders:
+            sender.start()
+        for _ in range(60):
+            assert bell.acquire(timeout=60)
+        process.kill()
+        for sender in senders:
+            sender.join(60)
+    assert all(answered)
+    assert sum(answered) <= len(spans(tmp_path / "t")) <= sum(answered) + 20
+
+
+@pytest.mark.parametrize("option", ["--http-port", "--grpc-port"])
+def test_a_port_that_is_taken_is_told_in_two_lines(tmp_path: Path, option: str) -> None:
+    others = {"--http-port": "--grpc-port", "--grpc-port": "--http-port"}
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = str(server.getsockname()[1])
+        (free,) = free_ports(1)
+        message, hint = refusal(
+            "telemetry", "serve", "--dir", tmp_path / "t",
+            option, port, others[option], str(free), code=1,
+        )  # fmt: skip
+    assert f"127.0.0.1:{port} is taken" in message
+    assert option in hint
