@@ -17,6 +17,7 @@ from stack_composer.telemetry.errors import ReceiveError
 from stack_composer.telemetry.receive.gate import Gate
 from stack_composer.telemetry.receive.http import HttpServer, Limits
 from stack_composer.telemetry.receive.writing import Receiving
+from stack_composer.telemetry.schedule.services import TOKEN_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +31,6 @@ GRACE_S: Final = 5.0
 """So long requests that are being received may take to end, once the receiver is to stop."""
 STOP_S: Final = 10.0
 """And so long the writer, for its last turn."""
-TOKEN_VARIABLE: Final = "STACK_COMPOSER_SERVE_TOKEN"  # noqa: S105 - the variable's name
 
 
 class Listening(NamedTuple):

@@ -15,10 +15,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stack_composer.telemetry.config import default_config_path
 from stack_composer.telemetry.errors import TelemetryError
 from stack_composer.telemetry.schedule.plans import VARIABLES, is_ours, plan_job, with_line
 from stack_composer.telemetry.schedule.plans import without_line as without
-from stack_composer.telemetry.schedule.services import plan_service
+from stack_composer.telemetry.schedule.services import SECRETS_NAME, plan_service
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -92,8 +93,10 @@ def service_of(method: str, environ: Mapping[str, str]) -> Job:
     Raises:
         ScheduleError: A path that no service can hold.
     """
+    configured = environ.get("STACK_COMPOSER_TELEMETRY_CONFIG") or default_config_path(environ)
     plan = functools.partial(
         plan_service,
+        secrets_path=os.path.join(os.path.dirname(os.path.abspath(configured)), SECRETS_NAME),
         user="\\".join(filter(None, (environ.get("USERDOMAIN"), environ.get("USERNAME")))),
     )
     return _planned(plan, method, ("serve",), environ)

@@ -34,6 +34,10 @@ if TYPE_CHECKING:
 NAME: Final = "stack-composer-telemetry-serve"
 LABEL: Final = "org.stack-composer.telemetry.serve"
 METHODS: Final = ("systemd", "launchd", "schtasks")
+TOKEN_VARIABLE: Final = "STACK_COMPOSER_SERVE_TOKEN"  # noqa: S105 - the variable's name
+"""Holds what the receiver asks of its clients; never written into a file of ours."""
+SECRETS_NAME: Final = "serve.env"
+"""A file of the user's own beside the configuration, from which systemd takes it."""
 UNDO: Final = "serve remove"
 FILES_MAX: Final = 4096
 """Files and connections at once: launchd gives 256 otherwise, and systemd 1,024."""
@@ -54,6 +58,7 @@ def plan_service(
     config_home: str = "",
     user_id: int = 0,
     user: str = "",
+    secrets_path: str = "",
 ) -> Job:
     """Say what it needs that ``command`` always runs.
 
@@ -66,14 +71,16 @@ def plan_service(
             if empty.
         user_id: The user's number, which launchd asks for.
         user: The user's name with the domain, which Windows asks for.
+        secrets_path: A file of more variables, which may be missing; only systemd reads it.
 
     Raises:
         ValueError: A line break or NUL in ``command`` or ``variables``, which no file of
             a service can hold; or an unknown ``method``.
     """
-    refuse_breaks((*command, *variables.values(), user))
+    refuse_breaks((*command, *variables.values(), user, secrets_path))
     if method == "systemd":
-        return _systemd(command, variables, config_home or posixpath.join(home, ".config"))
+        folder = config_home or posixpath.join(home, ".config")
+        return _systemd(command, variables, folder, secrets_path)
     if method == "launchd":
         return _launchd(command, variables, home, user_id)
     if method == "schtasks":
@@ -81,14 +88,18 @@ def plan_service(
     raise ValueError(f"method is {method!r}; it must be one of {', '.join(METHODS)}")
 
 
-def _systemd(command: Sequence[str], variables: Mapping[str, str], config_home: str) -> Job:
+def _systemd(
+    command: Sequence[str], variables: Mapping[str, str], config_home: str, secrets_path: str
+) -> Job:
+    doubled = secrets_path.replace("%", "%%")
+    secrets = f"EnvironmentFile=-{doubled}\n" if secrets_path else ""
     unit = f"{NAME}.service"
     text = (
         "[Unit]\nDescription=Receive telemetry (OTLP) on this computer\n"
         # A port that another program holds shall not fill the journal for ever.
         "StartLimitIntervalSec=300\nStartLimitBurst=20\n\n"
         "[Service]\nType=exec\n"
-        f"{unit_command(command, variables)}"
+        f"{unit_command(command, variables)}{secrets}"
         f"Restart=on-failure\nRestartSec={RESTART_S}\nRestartPreventExitStatus=2\n"
         f"TimeoutStopSec={STOP_S}\n"
         f"UMask=0077\nLimitCORE=0\nLimitNOFILE={FILES_MAX}\n"
