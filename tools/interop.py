@@ -22,14 +22,16 @@ from interop import peers
 
 HERE = Path(__file__).resolve().parent.parent
 SUITE = HERE / "tests" / "interop"
-MODULES = {
-    "test_peers": "peers, without us",
-    "test_receive_official": "official SDK",
-    "test_send_rotel": "rotel",
-    "test_send_collector": "collector",
-    "test_send_jaeger": "jaeger",
-    "test_send_tempo": "tempo",
-}
+MODULES = (
+    "test_peers",
+    "test_receive_official",
+    "test_receive_forwarded",
+    "test_send_rotel",
+    "test_send_collector",
+    "test_send_jaeger",
+    "test_send_tempo",
+)
+PEERS = ("official SDK", "rotel", "collector", "jaeger", "tempo")
 BUILT = ("collector", "jaeger")
 MIB = 2**20
 
@@ -49,14 +51,16 @@ class Table:
         if report.skipped and isinstance(report.longrepr, tuple):
             why = f": {report.longrepr[2].removeprefix('Skipped: ')}"
         what = name.removeprefix("test_").replace("_", " ")
-        self.rows.append((MODULES[Path(module).stem], what, f"{report.outcome}{why}"))
+        where = f"{Path(module).stem} {name}"
+        who = [peer for peer in PEERS if peer.split()[0] in where]
+        self.rows.append((who[-1], what, f"{report.outcome}{why}"))
 
     def lines(self) -> list[str]:
         """Make the table: peer, version, what ran, result."""
-        versions = {name: peers.version(name) for name in ("rotel", *BUILT, "tempo")}
-        versions["official SDK"] = peers.version_of("opentelemetry-sdk")
+        versions = {name: peers.version(name) for name in PEERS[1:]}
+        versions[PEERS[0]] = peers.version_of("opentelemetry-sdk")
         rows = [("peer", "version", "what ran", "result")]
-        rows += [(peer, versions.get(peer, ""), what, how) for peer, what, how in self.rows]
+        rows += [(peer, versions[peer], what, how) for peer, what, how in self.rows]
         widths = [max(len(row[column]) for row in rows) for column in range(3)]
         return [
             "  ".join([*(row[n].ljust(width) for n, width in enumerate(widths)), row[3]])

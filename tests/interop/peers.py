@@ -46,7 +46,7 @@ TOOLS = {
     "jaeger": "github.com/jaegertracing/jaeger/cmd/jaeger",
 }
 """What is built with Go, from the folder of the same name: the package."""
-START_S_MAX = 60.0
+START_S_MAX = 30.0
 WAIT_S_MAX = 30.0
 PATHS = {"/v1/traces": "traces", "/v1/metrics": "metrics", "/v1/logs": "logs"}
 

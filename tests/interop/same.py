@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,8 @@ REQUESTS: dict[str, type[Message]] = {
     "logs": ExportLogsServiceRequest,
 }
 
+REMOTE_FLAGS = 0x300
+"""The bits of a span's flags that say whether its parent is remote."""
 _NESTED = {
     "traces": ("resourceSpans", "scopeSpans", "spans"),
     "metrics": ("resourceMetrics", "scopeMetrics", "metrics"),
@@ -64,6 +67,25 @@ def from_folder(signal: str, folder: Path) -> list[str]:
     return [record for record in from_json(signal, lines) if not is_own(record)]
 
 
+def as_stored(found: Iterable[str]) -> list[str]:
+    """Records as our receiver keeps them, less what ``docs/import-export.md`` says it does not.
+
+    Of a span's flags it keeps whether the parent is remote; the lower bits say "sampled",
+    which is true of whatever is stored. Exemplars are left out, and counted.
+    """
+    stored = []
+    for text in found:
+        whole = json.loads(text)
+        record = whole["record"]
+        if "startTimeUnixNano" in record:
+            record["flags"] = record.get("flags", 0) & REMOTE_FLAGS | 1
+        for kind in _POINTS:
+            for point in record.get(kind, {}).get("dataPoints", ()):
+                point.pop("exemplars", None)
+        stored.append(json.dumps(whole, sort_keys=True))
+    return sorted(stored)
+
+
 def is_own(record: str) -> bool:
     """Whether a record tells of our own pipeline's health."""
     return '"name": "stack_composer.telemetry' in record
@@ -91,12 +113,25 @@ def _points(metric: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for kind in _POINTS:
         if kind in metric:
             for point in metric[kind].get("dataPoints", ()):
-                yield {**metric, kind: {**metric[kind], "dataPoints": [point]}}
+                told = {**point, **_buckets(point)}
+                yield {**metric, kind: {**metric[kind], "dataPoints": [told]}}
+
+
+def _buckets(point: dict[str, Any]) -> dict[str, dict[str, str]]:
+    """An exponential histogram's buckets that count something, by their index."""
+    told = {}
+    for side in ("positive", "negative"):
+        buckets = point.get(side, {})
+        counts = enumerate(buckets.get("bucketCounts", ()), buckets.get("offset", 0))
+        told[side] = {str(index): count for index, count in counts if count != "0"}
+    return told
 
 
 def _in_order(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _in_order(held) for key, held in value.items()}
+        return {
+            key: _in_order(held) for key, held in value.items() if (key, held) != ("status", {})
+        }
     if isinstance(value, list):
         held = [_in_order(item) for item in value]
         is_attributes = all(isinstance(item, dict) and "key" in item for item in held)
@@ -114,3 +149,30 @@ def _without_hex(value: Any) -> Any:
         key: base64.b64encode(bytes.fromhex(held)).decode() if key in _IDS else _without_hex(held)
         for key, held in value.items()
     }
+
+
+def different(found: list[str], wanted: list[str]) -> str:
+    """What differs first, for a person to read; "" where all is the same."""
+    more = sorted((Counter(found) - Counter(wanted)).elements())
+    less = sorted((Counter(wanted) - Counter(found)).elements())
+    if not more and not less:
+        return ""
+    counts = f"{len(found)} records, not {len(wanted)}; {len(more)} unknown, {len(less)} missing"
+    if not more or not less:
+        return f"{counts}: {(more or less)[0]}"
+    ours, theirs = _leaves(json.loads(more[0])), _leaves(json.loads(less[0]))
+    places = sorted(place for place in ours | theirs if ours.get(place) != theirs.get(place))
+    told = (f"{place} is {ours.get(place)}, not {theirs.get(place)}" for place in places)
+    return "\n  ".join([counts, *told])
+
+
+def _leaves(value: Any, place: str = "") -> dict[str, Any]:
+    if value in ({}, []):
+        return {place: value}
+    if isinstance(value, dict):
+        pairs: Iterable[tuple[Any, Any]] = value.items()
+    elif isinstance(value, list):
+        pairs = enumerate(value)
+    else:
+        return {place: value}
+    return {k: v for key, held in pairs for k, v in _leaves(held, f"{place}/{key}").items()}
