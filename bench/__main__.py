@@ -31,6 +31,7 @@ SCENARIOS = (
     "program",
     "latency",
     "memory",
+    "receive",
     "stats_command",
     "month_commands",
 )
@@ -42,6 +43,7 @@ PACKAGES = (
     "opentelemetry-sdk",
     "opentelemetry-exporter-otlp-json-file",
     "logfire",
+    "rotel",
     "orjson",
 )
 

@@ -131,6 +131,12 @@ def _month(key: str, what: str, goal: float | None) -> Goal:
     return Goal(f"month_{key}", what, "s", 1.0, ours, peer, "a bare interpreter", goal=goal)
 
 
+def _receive(key: str, what: str, case: str, contender: str, goal: float | None) -> Goal:
+    ours = Source("receive", case, contender, "cpu_ns")
+    peer = Source("receive", case, "rotel", "cpu_ns")
+    return Goal(key, what, "µs", 1e-3, ours, peer, "rotel, into nowhere, unredacted", goal=goal)
+
+
 GOALS = (
     Goal(
         "disabled",
@@ -217,6 +223,11 @@ GOALS = (
     _latency("p50", "added to the caller's p50, native", "native", "p50_ns", None),
     _program("program_bare", "30 spans, added to a bare interpreter", "bare", goal=12.0),
     _program("program_argparse", "30 spans, added to an argparse program", "argparse", goal=12.0),
+    _receive("receive_plain", "received by HTTP, 510 spans a request", "plain", "native", 6.67),
+    _receive("receive_rich", "the same, rich spans", "rich", "native", None),
+    _receive("receive_small", "the same, 30 plain spans a request", "small", "native", None),
+    _receive("receive_json", "the same, JSON, 510 plain spans", "plain", "native_json", None),
+    _receive("receive_grpc", "received by gRPC, 510 spans a request", "plain", "native_grpc", None),
     _stats("stats_sketches", "stats over 1 M spans, sketches", "sketches", 0.15),
     _stats("stats_ad_hoc", "stats over 1 M spans, decoding", "ad_hoc", 2.5),
     _month("stats_day", "a month kept: stats of a day", 1.0),

@@ -18,6 +18,7 @@ SCENARIOS = (
     "program",
     "latency",
     "memory",
+    "receive",
     "stats_command",
     "month_commands",
 )
