@@ -49,8 +49,47 @@ class _BadAnswerError(Exception):
         self.reason = reason
 
 
+class _Lines:
+    """A file that remembers whether its last line was none: the end."""
+
+    def __init__(self, file: Any) -> None:
+        self.file = file
+        self.has_ended = False
+
+    def readline(self, *arguments: Any) -> bytes:
+        line: bytes = self.file.readline(*arguments)
+        # A line without an end is the last one, too.
+        self.has_ended = not line.endswith(b"\n")
+        return line
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.file, name)
+
+
+class _Response(http.client.HTTPResponse):
+    """An answer whose headers have to end with an empty line.
+
+    The library takes the end of the connection for one: a server that dies behind
+    "HTTP/1.1 200 OK" would have acknowledged.
+    """
+
+    fp: Any
+
+    def begin(self) -> None:
+        lines = _Lines(self.fp)
+        self.fp = lines
+        super().begin()
+        if self.fp is lines:
+            self.fp = lines.file
+        if lines.has_ended:
+            self.close()
+            raise http.client.RemoteDisconnected("the headers are cut short")
+
+
 class _Connection(connection.HTTPConnection):
     """A connection on a socket with a deadline."""
+
+    response_class = _Response
 
     def _new_conn(self) -> socket.socket:
         return _connect(self)
@@ -58,6 +97,8 @@ class _Connection(connection.HTTPConnection):
 
 class _TlsConnection(connection.HTTPSConnection):
     """The same with TLS; the context makes the encrypted socket."""
+
+    response_class = _Response
 
     def _new_conn(self) -> socket.socket:
         return _connect(self)
