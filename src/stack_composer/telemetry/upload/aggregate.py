@@ -21,7 +21,7 @@ from stack_composer.telemetry.otlp.requests import Slice, request_of
 from stack_composer.telemetry.store.reader import read_head, read_placed_lines, read_sketch
 from stack_composer.telemetry.store.sketch import Histogram, Sketch
 from stack_composer.telemetry.upload.audit import Position
-from stack_composer.telemetry.upload.batches import Batches, object_name
+from stack_composer.telemetry.upload.batches import LINES, Batches, object_name
 from stack_composer.telemetry.upload.plan import EVERYTHING, Stretch
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class AggregateBatches:
     def __init__(self, terms: Terms, form: str) -> None:
         self.form = form
         self.bytes_max = terms.request_bytes_max
-        self._lines = Batches(terms, "lines")
+        self._lines = Batches(terms, LINES)
         self.oddities = self._lines.oddities
 
     def of(self, portion: Portion) -> Iterator[AggregateBatch]:

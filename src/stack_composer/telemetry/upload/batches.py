@@ -38,6 +38,9 @@ OBJECT_BYTES_MAX: Final = 16 * 2**20
 ONE_OBJECT_BYTES_MAX: Final = 256 * 2**20
 """The same where the address is of one object, so that it must take all."""
 
+LINES: Final = "lines"
+"""The form of who wants lines and no requests."""
+
 _TAG_CHARS: Final = 8
 
 
@@ -232,13 +235,13 @@ class Batches:
     def _encoded(self, signal: str, piece: Piece) -> Iterator[Piece]:
         if self.form == "thrift":
             yield from self._by_resource(signal, piece)
-        elif self.form == "protobuf":
-            # Messages of repeated fields are joined by putting them behind each other.
-            body, records = request_of("protobuf", signal, [Slice(piece.line)])
+        elif self.form == LINES:
+            yield piece
+        else:
+            # Line by line, so that one that is no OTLP spoils no other.
+            body, records = request_of(self.form, signal, [Slice(piece.line)])
             if records:
                 yield piece._replace(encoded=body, records=records)
-        else:
-            yield piece
 
     def _by_resource(self, signal: str, piece: Piece) -> Iterator[Piece]:
         """Cut a line where another program's records begin."""
@@ -262,11 +265,17 @@ class Batches:
 
     def body_of(self, signal: str, pieces: Sequence[Piece]) -> tuple[bytes, int]:
         """Make the body of a request, and count its records."""
-        if self.form == "protobuf":
-            return b"".join([piece.encoded for piece in pieces]), sum(
-                piece.records for piece in pieces
-            )
-        return request_of(self.form, signal, [Slice(piece.line) for piece in pieces])
+        if self.form == "thrift":
+            return request_of("thrift", signal, [Slice(piece.line) for piece in pieces])
+        bodies = [piece.encoded for piece in pieces]
+        records = sum(piece.records for piece in pieces)
+        if self.form == "json" and len(bodies) > 1:
+            # Documents of one list each: the first one's beginning, then what is in them.
+            begin = bodies[0].index(b"[") + 1
+            inner = b",".join([body[begin:-2] for body in bodies])
+            return bodies[0][:begin] + inner + b"]}", records
+        # Messages of repeated fields, and lines, are joined by standing behind each other.
+        return b"".join(bodies), records
 
 
 def _cut(signal: str, piece: Piece, bounds: Sequence[int]) -> list[Piece]:
