@@ -59,24 +59,33 @@ class Receiver:
 
     def lines(self, signal: str) -> list[dict[str, Any]]:
         """Give the lines of one signal that are in the store now, but for our own health."""
-        bundles = list_bundles(str(self.directory)).bundles
-        found = [
-            json.loads(line)
-            for bundle in bundles
-            if bundle.signal == signal
-            for line in read_lines(bundle)
-        ]
+        found = lines_in(self.directory, signal)
         return [line for line in found if b"stack_composer.telemetry" not in _bytes(line)]
 
     def spans(self) -> list[dict[str, Any]]:
         """Give the spans in the store."""
-        return [
-            span
-            for line in self.lines("traces")
-            for resource in line["resourceSpans"]
-            for scope in resource["scopeSpans"]
-            for span in scope["spans"]
-        ]
+        return spans_of(self.lines("traces"))
+
+
+def spans_of(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Give the spans of lines."""
+    return [
+        span
+        for line in lines
+        for resource in line["resourceSpans"]
+        for scope in resource["scopeSpans"]
+        for span in scope["spans"]
+    ]
+
+
+def lines_in(directory: Path, signal: str) -> list[dict[str, Any]]:
+    """Give the whole lines of one signal that a folder holds, in whatever state it is."""
+    return [
+        json.loads(line)
+        for bundle in list_bundles(str(directory)).bundles
+        if bundle.signal == signal
+        for line in read_lines(bundle)
+    ]
 
 
 def _bytes(line: dict[str, Any]) -> bytes:
