@@ -36,7 +36,7 @@ TYPED = [
     (("",), ["stats", "telemetry", "run", "completion", "--gdpr", "--version", "--help"]),
     (("te",), ["telemetry"]),
     (("--gdpr", "sta"), ["stats"]),
-    (("telemetry", "con"), ["config"]),
+    (("telemetry", "con"), ["consent", "config"]),
     (("telemetry", "config", ""), ["show", "check", "path"]),
     (("telemetry", "show", "--as", ""), ["records", "otlp"]),
     (("telemetry", "show", "--as", "otlp", "--unt"), ["--until"]),

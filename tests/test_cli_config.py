@@ -131,7 +131,8 @@ def test_status_tells_what_is_there_and_who_writes(tmp_path: Path, config: Path)
     assert found["retention_days"] == 30
     said = ok("telemetry", "status", "--dir", folder)
     assert f"process {os.getpid()}" in said
-    assert "nothing leaves this computer" in said
+    assert "upload    off: upload_enabled = false (default)\n" in said
+    assert "nothing ever left this computer" in said
     writer.close()
     assert ok_json("telemetry", "status", "--dir", folder)["writers"] == []
 

@@ -16,8 +16,8 @@ HEAD = """\
 
 `stack-composer` looks at what your programs recorded and keeps house. It only reads,
 but for `import`, `purge`, `enable`, `disable`, `data erase` and `doctor --repair`; `export`
-and `data export` write the file that you name. Nothing it prints comes
-from another computer, and nothing it does reaches one.
+and `data export` write the file that you name. Nothing it does reaches another computer,
+but for `upload`, which asks first; `audit` lists all that ever left.
 
 - `--json`, after any command but `run`, prints the same as JSON with the keys listed
   below. They stay as they are; new ones may come. Times are UTC, sizes bytes.

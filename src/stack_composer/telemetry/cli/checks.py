@@ -254,6 +254,39 @@ def check_encryption(directory: str) -> list[Finding]:
     return list(checks_encryption.check(directory))
 
 
+def check_audit(directory: str) -> list[Finding]:
+    """The log of what left this computer is what was written."""
+    from stack_composer.telemetry.cli.config_path import config_place
+    from stack_composer.telemetry.upload.verify import verify
+
+    found = verify(directory, os.path.dirname(config_place()[0]))
+    if not found.problems:
+        return []
+    line, what = found.problems[0]
+    where = f"line {line:,} {what}" if line else what
+    more = f"; and {found.problem_count - 1:,} more" if found.problem_count > 1 else ""
+    mend = (
+        "'stack-composer telemetry audit --verify' tells all of it; if you know why, "
+        "'data erase --audit' begins a new log"
+    )
+    return [Finding("audit", f"the audit log: {where}{more}", mend)]
+
+
+def check_consent(directory: str) -> list[Finding]:
+    """The file of consents can be trusted and understood."""
+    from stack_composer.telemetry.config import load_config
+    from stack_composer.telemetry.upload.consent import read_consents
+
+    try:
+        problem = read_consents(load_config({"directory": directory})).problem
+    except TelemetryError:
+        return []  # Said already.
+    if not problem:
+        return []
+    mend = "'stack-composer telemetry consent give' or 'consent withdraw' writes it anew"
+    return [Finding("consent", f"no consent counts, since {problem}", mend)]
+
+
 def check_losses(directory: str) -> list[Finding]:
     """The pipeline lost nothing and failed nowhere in the last week."""
     summary = _of_the_last(LOSSES_SINCE_NS, directory)

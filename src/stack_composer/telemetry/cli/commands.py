@@ -86,6 +86,24 @@ ROOT = Group(
                     },
                     default=Command("serve", "take OTLP from other programs on this computer"),
                 ),
+                "audit": Command("audit", "list everything that left this computer, and check it"),
+                "consent": Group(
+                    "what may leave this computer, and to whom",
+                    {
+                        "give": Command(
+                            "consent_give", "allow it for a destination, after showing the policy"
+                        ),
+                        "status": Command("consent_status", "say what you allowed"),
+                        "withdraw": Command("consent_withdraw", "take it back"),
+                    },
+                ),
+                "headers": Group(
+                    "credentials of destinations, in the keychain",
+                    {
+                        "set": Command("headers_set", "keep a header of a destination there"),
+                        "remove": Command("headers_remove", "take it out again"),
+                    },
+                ),
                 "enable": Command("enable", "record from now on"),
                 "disable": Command("disable", "stop recording; what is there stays"),
                 "config": Group(

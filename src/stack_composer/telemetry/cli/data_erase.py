@@ -4,7 +4,11 @@ Bundles and what belongs to them, encrypted databases, half-made files, what was
 aside, and the ledger of imports; with --keys also the keys of those databases, after
 which no copy of them can be read, and the salts of hashed ids, after which nobody can tell
 whose an id was, in copies of the files either. Files that are not ours stay, and are
-named; so does the configuration.
+named; so do the configuration and your consents ('consent withdraw' takes these back).
+
+The log of what left this computer stays too, since it says where else your data is, so
+that you can have it erased there: 'audit' shows it, and --audit has it gone as well. It
+holds times, sizes and names of bundles, and nothing that was recorded.
 A program that records goes on, with a new file: 'telemetry disable' comes first.
 
 Deleted files may live on in backups, and on the disk until they are overwritten.
@@ -20,6 +24,7 @@ from stack_composer.telemetry.cli.config_path import config_place
 from stack_composer.telemetry.cli.parser import UsageError, add_folder
 from stack_composer.telemetry.guard.hashing import erase_salts, salt_paths
 from stack_composer.telemetry.store.erase import WHAT, apply_erase, keys_of, plan_erase
+from stack_composer.telemetry.upload.audit import remove_anchor
 
 if TYPE_CHECKING:
     import argparse
@@ -33,6 +38,7 @@ JSON_KEYS = {
     "keys": "the salts that go too; empty without --keys",
     "database_keys": "stems of the encrypted databases whose keys go too; empty without --keys",
     "foreign": "names of what is not ours: it stays",
+    "kept": "names of what is ours and stays: the log of what left, without --audit",
     "deleted": "how many files are gone, salts included, keys of databases not",
     "deleted_bytes": "their size, without salts",
     "left": "names of ours that are still there, or came meanwhile",
@@ -49,6 +55,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="delete the salts of hashed ids and the keys of databases too",
     )
+    parser.add_argument(
+        "--audit", action="store_true", help="delete the log of what left this computer too"
+    )
     parser.add_argument("--dry-run", action="store_true", help="show what would go")
     parser.add_argument("-y", "--yes", action="store_true", help="do not ask")
     add_folder(parser)
@@ -56,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Plan, show, ask, delete, look again."""
-    plan = plan_erase(places.folder_of(args))
+    plan = plan_erase(places.folder_of(args), audit=args.audit)
     salts = salt_paths(os.path.dirname(config_place()[0])) if args.keys else []
     doomed = keys_of(plan) if args.keys else []
     if not args.json:
@@ -69,6 +78,8 @@ def run(args: argparse.Namespace) -> int:
             return 1
         # Keys last: half-way through, what is left can still be read by its owner.
         result = apply_erase(plan)
+        if args.audit:
+            remove_anchor(plan.directory, os.path.dirname(config_place()[0]))
         deleted_salts = erase_salts(salts)
         _destroy(args, doomed)
     _tell(args, plan, salts, result, deleted_salts)
@@ -102,6 +113,8 @@ def _print_plan(plan: ErasePlan, salts: list[str], doomed: list[tuple[str, str]]
         where = {"keychain": "keychain", "keyfile": "key file"}.get(source)
         if where:
             output.say(f"and the key of {stem} in the {where}")
+    if plan.kept:
+        output.say(f"{plan.kept[0]} stays: it says what left this computer; --audit takes it too")
     if plan.foreign:
         names = ", ".join(plan.foreign[:5]) + (" and more" if len(plan.foreign) > 5 else "")
         output.say(f"not ours, stays: {names}")
@@ -143,6 +156,7 @@ def _tell(
                 "keys": salts,
                 "database_keys": [stem for stem, _ in keys_of(plan)] if args.keys else [],
                 "foreign": list(plan.foreign),
+                "kept": list(plan.kept),
                 "deleted": deleted,
                 "deleted_bytes": deleted_bytes,
                 "left": list(left),

@@ -1,8 +1,9 @@
 """Put all that is kept of you into one file: a ZIP with a manifest.
 
-Each bundle as plain OTLP JSON lines, the configuration, and a manifest of what each file
-is, how much is in it, and what is left out and why (keys, and files that are not ours).
-The file has mode 0600. It is not encrypted, and no purge finds it.
+Each bundle as plain OTLP JSON lines, the log of what left this computer, the configuration
+with your consents, and a manifest of what each file is, how much is in it, and what is
+left out and why (keys, and files that are not ours). The file has mode 0600. It is not
+encrypted, and no purge finds it.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from stack_composer.telemetry.cli.progress import Progress
 from stack_composer.telemetry.export.archive import plan_archive, write_archive
 from stack_composer.telemetry.export.private_file import private_path
 from stack_composer.telemetry.guard.hashing import salt_paths
+from stack_composer.telemetry.upload.consent import CONSENT_NAME
 
 if TYPE_CHECKING:
     import argparse
@@ -30,6 +32,8 @@ JSON_KEYS = {
     "bundles": "how many bundles there are",
     "other": "names of files of ours that are no whole bundle",
     "configuration": "path of the configuration file; empty without one",
+    "consents": "path of the file of consents; empty without one",
+    "audit": "name of the log of what left this computer; empty without one",
     "left_out": "what is kept and is not in the file, and why",
     "file": "where it was written; null with --dry-run",
     "manifest": "what the file's manifest says; null with --dry-run",
@@ -55,6 +59,7 @@ def run(args: argparse.Namespace) -> int:
         places.bundles_of(folder),
         configuration=config_path,
         keys=salt_paths(os.path.dirname(config_path)),
+        consents=os.path.join(os.path.dirname(config_path), CONSENT_NAME),
     )
     path = manifest = None
     if not args.dry_run:
@@ -79,6 +84,8 @@ def run(args: argparse.Namespace) -> int:
                 "bundles": len(plan.bundles),
                 "other": list(plan.other),
                 "configuration": plan.configuration,
+                "consents": plan.consents,
+                "audit": plan.audit,
                 "left_out": [{"what": what, "why": why} for what, why in plan.left_out],
                 "file": path,
                 "manifest": manifest,
@@ -93,6 +100,10 @@ def _print(plan: ArchivePlan, path: str | None) -> None:
     output.facts("bundles", f"{len(plan.bundles):,}, of {plan.directory}")
     if plan.other:
         output.facts("other", ", ".join(plan.other))
+    if plan.audit:
+        output.facts("audit", f"{plan.audit}: what left this computer")
+    if plan.consents:
+        output.facts("consents", plan.consents)
     output.facts("settings", plan.configuration or "no configuration file")
     for why in sorted({why for _, why in plan.left_out}):
         whose = [what for what, reason in plan.left_out if reason == why]

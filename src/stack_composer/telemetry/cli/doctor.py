@@ -105,6 +105,8 @@ _CHECKS: dict[str, Callable[[str], list[checks.Finding]] | None] = {
     "encryption": checks.check_encryption,
     "bundles": None,
     "pressure": checks.check_pressure,
+    "consent": checks.check_consent,
+    "audit": checks.check_audit,
     "losses": checks.check_losses,
     "guard": checks.check_guard,
 }

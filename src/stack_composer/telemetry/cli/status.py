@@ -27,7 +27,15 @@ if TYPE_CHECKING:
 JSON_KEYS = {
     "recording": "whether a program started here and now would record",
     "reason": "which setting decides that",
-    "upload": 'always "off": this version has no uploader',
+    "upload": 'whether uploads may leave now: "on" or "off"',
+    "upload_reason": "which setting or consent decides that",
+    "upload_to": "where they would go: scheme, host and port; null without a destination",
+    "exporters": "of each exporter over the network name, to (null without a destination),"
+    " is_sending, and reason: the consent, or why it is held back",
+    "sent": "of what left in the last 7 days requests, records, bytes (as they left) and"
+    " unanswered: requests whose answer is not known; null if the audit log cannot be read",
+    "last_sent": "time, to, records, bytes and verdict (null: not known) of the last request;"
+    " null if nothing ever left",
     "directory": "the folder",
     "directory_mode": 'its mode as octal digits, such as "0700"; null when there is none',
     "config_path": "the configuration file",
@@ -48,6 +56,8 @@ JSON_KEYS = {
     "quarantine": "how many files doctor --repair put aside, and their bytes",
     "warnings": "what of the configuration is ignored, and why",
 }
+
+SENT_SINCE_NS = 7 * 86_400 * 1_000_000_000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -93,7 +103,7 @@ def _look(
     return {
         "recording": recording,
         "reason": reason,
-        "upload": "off",
+        **sending_of(config),
         "directory": config.directory,
         "directory_mode": _mode(config.directory),
         "config_path": config.config_path,
@@ -113,6 +123,91 @@ def _look(
         "quarantine": _quarantine(config.directory),
         "warnings": list(config.warnings),
     }
+
+
+def sending_of(config: Config) -> dict[str, Any]:
+    """What may leave now and why, and what left lately: the keys of ``--json`` for it."""
+    from stack_composer.telemetry.cli.destinations import purposes_of
+    from stack_composer.telemetry.upload.consent import read_consents
+    from stack_composer.telemetry.upload.permission import forbidden, permission_for
+
+    consents = read_consents(config)
+    forbids = forbidden(config)
+    states = []
+    for purpose in purposes_of(config):
+        decided = forbids or permission_for(config, consents, purpose.origins)
+        reason = purpose.problem if purpose.problem and not forbids else decided.reason
+        states.append((purpose, decided.allowed, reason))
+    upload, is_on, why = states[0]
+    return {
+        "upload": "on" if is_on else "off",
+        "upload_reason": why,
+        "upload_to": upload.origins or None,
+        "exporters": [
+            {
+                "name": purpose.name,
+                "to": purpose.origins or None,
+                "is_sending": is_sending,
+                "reason": reason,
+            }
+            for purpose, is_sending, reason in states[1:]
+        ],
+        **_sent(config.directory),
+    }
+
+
+def _sent(directory: str) -> dict[str, Any]:
+    """What left lately, by the audit log."""
+    from stack_composer.telemetry.upload import audit
+
+    since = audit.time_text(effects.wall_ns() - SENT_SINCE_NS)
+    try:
+        history = audit.read_history(directory)
+    except StoreError:
+        return {"sent": None, "last_sent": None}
+    requests = [pair for pair in history if pair[0].entry == audit.SENDING]
+    late = [pair for pair in requests if pair[0].time >= since]
+    last = None
+    if requests:
+        entry, answer = requests[-1]
+        last = {
+            "time": entry.time,
+            "to": entry.to,
+            "records": entry.records,
+            "bytes": entry.bytes,
+            "verdict": None if answer is None else answer.verdict,
+        }
+    return {
+        "sent": {
+            "requests": len(late),
+            "records": sum(entry.records for entry, _ in late),
+            "bytes": sum(entry.bytes for entry, _ in late),
+            "unanswered": sum(answer is None for _, answer in late),
+        },
+        "last_sent": last,
+    }
+
+
+def _print_sending(found: dict[str, Any]) -> None:
+    if found["upload"] == "on":
+        output.facts("upload", f"on, to {found['upload_to']}: {found['upload_reason']}")
+    else:
+        output.facts("upload", f"off: {found['upload_reason']}")
+    for exporter in found["exporters"]:
+        state = "sends" if exporter["is_sending"] else "held back"
+        to = f" to {exporter['to']}" if exporter["to"] else ""
+        output.facts(exporter["name"], f"{state}{to}: {exporter['reason']}")
+    last, sent = found["last_sent"], found["sent"]
+    if sent is None:
+        output.facts("sent", "the audit log cannot be read; 'doctor' says why")
+        return
+    if last is None:
+        output.facts("sent", "nothing ever left this computer, by the audit log")
+        return
+    verdict = last["verdict"] or "answer not known"
+    lately = f"{output.counted(sent['records'], 'record')}, {output.bytes_text(sent['bytes'])}"
+    when = last["time"][:19] + "Z"
+    output.facts("sent", f"{lately} in 7 days; last {when} to {last['to']}: {verdict}")
 
 
 def _pressure(config: Config) -> dict[str, Any] | None:
@@ -144,7 +239,7 @@ def _mode(folder: str) -> str | None:
 def _print(found: dict[str, Any], config: Config, bundles: list[BundleInfo]) -> None:
     state = "on" if found["recording"] else "off"
     output.facts("recording", f"{state}: {found['reason']}")
-    output.facts("upload", "off: nothing leaves this computer")
+    _print_sending(found)
     mode = found["directory_mode"]
     output.facts("folder", f"{config.directory} ({'not there yet' if mode is None else mode})")
     missing = "" if found["config_exists"] else " (not there: the defaults hold)"

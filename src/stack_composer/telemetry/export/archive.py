@@ -2,7 +2,8 @@
 
 The file is a ZIP, which every system opens. It holds each bundle as plain OTLP JSON
 lines, whatever the store (sealed, encrypted), files of ours that are no bundles any more
-(damaged or half-made) as they are, the configuration, ``manifest.json``, which says what
+(damaged or half-made) as they are, the log of what left this computer, the configuration
+and the consents, ``manifest.json``, which says what
 each is, how much is in it and what is left out and why, and ``README.txt`` for people.
 
 ``plan_archive`` looks, ``write_archive`` writes; memory is bounded by a line.
@@ -40,7 +41,8 @@ This is all that Stack Composer Telemetry keeps on this computer.
 bundles/        what your programs recorded, as the guard left it: OTLP JSON lines, one
                 object a line, one signal (traces, metrics, logs) a file
 other/          files that are no whole bundles (half-made ones), as they are
-configuration/  telemetry.toml, if there is one
+audit.jsonl     what left this computer, if anything was ever sent: one entry a line
+configuration/  telemetry.toml, and consent.json: to whom you allowed to send
 manifest.json   what each file is, its size, SHA-256, number of records and their times;
                 and what is left out, and why
 
@@ -57,6 +59,8 @@ class ArchivePlan(NamedTuple):
         other: Names of files of ours that are no bundle and belong to none.
         configuration: Path of the configuration file, "" for none.
         left_out: What is kept and is not in it, with the reason.
+        consents: Path of the file of consents, "" for none.
+        audit: Name of the log of what left this computer, "" for none.
     """
 
     directory: str
@@ -64,10 +68,17 @@ class ArchivePlan(NamedTuple):
     other: tuple[str, ...]
     configuration: str
     left_out: tuple[tuple[str, str], ...]
+    consents: str = ""
+    audit: str = ""
 
 
 def plan_archive(
-    directory: str, bundles: Sequence[BundleInfo], *, configuration: str, keys: Sequence[str]
+    directory: str,
+    bundles: Sequence[BundleInfo],
+    *,
+    configuration: str,
+    keys: Sequence[str],
+    consents: str = "",
 ) -> ArchivePlan:
     """Look at all that is kept; touch nothing.
 
@@ -76,6 +87,7 @@ def plan_archive(
         bundles: What is in it, or in its database.
         configuration: Where the configuration file is, if there is one.
         keys: Paths of salts and keys, which are left out.
+        consents: Where the file of consents is, if there is one.
 
     Raises:
         StoreError: The folder cannot be read.
@@ -101,6 +113,8 @@ def plan_archive(
         tuple(other),
         configuration if os.path.isfile(configuration) else "",
         tuple(left_out),
+        consents if os.path.isfile(consents) else "",
+        names.AUDIT if os.path.isfile(os.path.join(directory, names.AUDIT)) else "",
     )
 
 
@@ -123,6 +137,11 @@ def _sorted_out(name: str, stems: set[tuple[str, str]], directory: str) -> tuple
     return why, what
 
 
+_COPIED: Final = {
+    "audit.jsonl": "what left this computer",
+    "configuration/telemetry.toml": "the configuration",
+    "configuration/consent.json": "to whom you allowed to send",
+}
 _DERIVED: Final = {
     names.SKETCH: "counts that are made from its bundle",
     names.PAGE: "keyed digests by which imported messages are known again",
@@ -159,8 +178,12 @@ def write_archive(
                 progress(number)
             for name in plan.other:
                 files += writer.copy(os.path.join(plan.directory, name), "other/" + name)
-            if plan.configuration:
-                files += writer.copy(plan.configuration, "configuration/telemetry.toml")
+            for source, name in (
+                (os.path.join(plan.directory, plan.audit) if plan.audit else "", "audit.jsonl"),
+                (plan.configuration, "configuration/telemetry.toml"),
+                (plan.consents, "configuration/consent.json"),
+            ):
+                files += writer.copy(source, name) if source else []
             writer.text("manifest.json", json.dumps(manifest, indent=2) + "\n")
             writer.text("README.txt", README)
     except OSError as error:
@@ -234,7 +257,7 @@ class _Writer:
                 out.write(piece)
                 digest.update(piece)
                 size += len(piece)
-        what = "the configuration" if name.startswith("configuration/") else "not a whole bundle"
+        what = _COPIED.get(name, "not a whole bundle")
         return [{"name": name, "what": what, "bytes": size, "sha256": digest.hexdigest()}]
 
     def text(self, name: str, text: str) -> None:

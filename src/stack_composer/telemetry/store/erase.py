@@ -4,6 +4,9 @@
 name alone, so that a damaged bundle, a half-made file or a link of that name goes as well
 (a link itself, never what it points to); what is not ours stays, and is named.
 
+The log of what left this computer stays, unless it is asked for: it says where else data
+of this user is, which whoever has it erased here will want to know.
+
 Databases of the encrypted store go as files; who calls this destroys their keys
 (``keys_of`` names them). What was put aside goes too.
 
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     from typing import Final
 
 QUARANTINED: Final = "quarantined"
+AUDIT: Final = "audit"
 
 WHAT: Final = {
     names.OPEN: "bundles that are not sealed",
@@ -35,10 +39,12 @@ WHAT: Final = {
     names.TEMPORARY: "half-made files",
     QUARANTINED: "files put aside, with their notes",
     names.LOCK: "locks and marks",
+    AUDIT: "the log of what left this computer",
 }
 """Kinds of files in words, in the order in which they are shown."""
 _ORDER: Final = (names.SKETCH, names.PAGE, names.TEMPORARY)
 """These go first: stopped half-way, what is left is bundles, which all commands find."""
+_LAST: Final = {names.LOCK: 1, AUDIT: 2}
 
 
 class Erasable(NamedTuple):
@@ -56,11 +62,13 @@ class ErasePlan(NamedTuple):
         directory: The folder; it goes too, if nothing is left in it.
         files: All that is ours, in the order in which it goes.
         foreign: Names of what is not ours, and stays.
+        kept: Names of what is ours, and stays all the same.
     """
 
     directory: str
     files: tuple[Erasable, ...]
     foreign: tuple[str, ...]
+    kept: tuple[str, ...] = ()
 
 
 class EraseResult(NamedTuple):
@@ -77,8 +85,10 @@ class EraseResult(NamedTuple):
     left: tuple[str, ...]
 
 
-def plan_erase(directory: str) -> ErasePlan:
+def plan_erase(directory: str, *, audit: bool = False) -> ErasePlan:
     """Look at all that is in the folder; touch nothing. A missing folder is empty.
+
+    ``audit`` has the log of what left this computer go too.
 
     Raises:
         FolderRefusedError: The folder is a link, another user's, or not a folder.
@@ -88,6 +98,7 @@ def plan_erase(directory: str) -> ErasePlan:
         return ErasePlan(directory, (), ())
     files: list[Erasable] = []
     foreign: list[str] = []
+    kept: list[str] = []
     folder = open_folder(directory, create=False)
     try:
         for name in sorted(folder.names()):
@@ -101,6 +112,8 @@ def plan_erase(directory: str) -> ErasePlan:
                 files += [Erasable(_aside_name(each), kind, each.bytes) for each in aside]
             elif kind is None:
                 foreign.append(name)
+            elif kind == AUDIT and not audit:
+                kept.append(name)
             else:
                 files.append(Erasable(name, kind, found.st_size))
     except OSError as error:
@@ -108,8 +121,9 @@ def plan_erase(directory: str) -> ErasePlan:
     finally:
         folder.close()
     # A database comes before SQLite's files beside it: its writers see that it is gone.
-    files.sort(key=lambda file: (file.kind == names.LOCK, file.kind not in _ORDER, file.name))
-    return ErasePlan(directory, tuple(files), tuple(foreign))
+    # The log is the last: stopped half-way, what is left is still accounted for.
+    files.sort(key=lambda file: (_LAST.get(file.kind, 0), file.kind not in _ORDER, file.name))
+    return ErasePlan(directory, tuple(files), tuple(foreign), tuple(kept))
 
 
 def _kind_of(name: str, *, is_folder: bool) -> str | None:
@@ -117,6 +131,8 @@ def _kind_of(name: str, *, is_folder: bool) -> str | None:
         return QUARANTINED
     if is_folder:
         return None
+    if name == names.AUDIT:
+        return AUDIT
     if name in names.SINGLES:
         return names.LOCK
     parsed = names.parse_name(name)
@@ -158,7 +174,7 @@ def apply_erase(plan: ErasePlan) -> EraseResult:
             deleted += 1
             deleted_bytes += file.bytes
         folder.sync()
-        left = tuple(sorted(filter(_is_ours, folder.names())))
+        left = tuple(sorted(filter(_is_ours, set(folder.names()).difference(plan.kept))))
         is_empty = not folder.names()
     except OSError as error:
         raise store_error("delete files in", plan.directory, error) from error

@@ -195,6 +195,7 @@ def loose_files(directory: str) -> list[str]:
             ours.append(names.page_name(bundle.stem, bundle.signal))
     if os.path.isdir(directory):
         ours += sorted(filter(names.is_of_database, os.listdir(directory)))
+        ours.append(names.AUDIT)
     return [name for name in ours if loose_mode(os.path.join(directory, name), 0o600)]
 
 

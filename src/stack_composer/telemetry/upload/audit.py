@@ -373,6 +373,21 @@ def read_anchor(path: str) -> Anchor | None:
     return Anchor(size, digest)
 
 
+def remove_anchor(directory: str, anchor_folder: str) -> None:
+    """Forget the log of a folder, for who erased it on purpose.
+
+    Raises:
+        StoreError: The anchor cannot be deleted.
+    """
+    path = anchor_path(directory, anchor_folder)
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise store_error("delete", path, error) from error
+
+
 def _encode_anchor(anchor: Anchor) -> bytes:
     return msgspec.json.encode(tuple(anchor)).ljust(ANCHOR_BYTES - 1) + b"\n"
 
@@ -435,7 +450,9 @@ def _chained(tail: _Tail, entries: list[Entry], *, is_locked: bool) -> tuple[byt
         data, digest = b"\n", hash_of(tail.torn)
     for entry in entries:
         line = msgspec.json.encode(
-            msgspec.structs.replace(entry, previous=digest, time=_now(), unlocked=not is_locked)
+            msgspec.structs.replace(
+                entry, previous=digest, time=time_text(effects.wall_ns()), unlocked=not is_locked
+            )
         )
         if len(line) > ENTRY_BYTES_MAX:
             raise ValueError(f"an entry of {len(line):,} bytes: {ENTRY_BYTES_MAX:,} at most")
@@ -444,9 +461,9 @@ def _chained(tail: _Tail, entries: list[Entry], *, is_locked: bool) -> tuple[byt
     return data, digest
 
 
-def _now() -> str:
-    """The time in UTC, of one length always, so that texts sort as times do."""
-    seconds, rest_ns = divmod(max(effects.wall_ns(), 0), 10**9)
+def time_text(time_ns: int) -> str:
+    """A time in UTC as entries hold it: of one length always, so texts sort as times do."""
+    seconds, rest_ns = divmod(max(time_ns, 0), 10**9)
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{rest_ns // 1000:06}Z"
 
 
@@ -509,3 +526,24 @@ def read_entries(directory: str) -> Iterator[tuple[str, Entry]]:
             continue
         # Only a request is ever referred to.
         yield (hash_of(line)[:ID_CHARS] if entry.entry == SENDING else ""), entry
+
+
+def read_history(directory: str) -> list[tuple[Entry, Entry | None]]:
+    """Read all entries but answers, in their order, each request with its answer.
+
+    None stands where there is no answer: it is not known, or the entry is no request.
+
+    Raises:
+        StoreError: As ``read_lines``.
+    """
+    found: list[tuple[Entry, Entry | None]] = []
+    waiting: dict[str, int] = {}
+    for number, entry in read_entries(directory):
+        if entry.entry == SENDING:
+            waiting[number] = len(found)
+        if entry.entry != ANSWER:
+            found.append((entry, None))
+        elif entry.of in waiting:
+            place = waiting.pop(entry.of)
+            found[place] = (found[place][0], entry)
+    return found

@@ -1,10 +1,11 @@
 """What the user allowed to leave this computer: to whom, when, and under which policy.
 
 A consent is given to one origin (scheme, host and port) and one version of the policy
-below; a destination that sends signals to several places needs one for each of them. It stands in ``consent.json`` beside the configuration, mode 0600, since it is the
-user's wish as the configuration is, and not what was recorded: erasing what was recorded
-leaves it. A file that others could have written, or that cannot be understood, is no
-consent. Each change is an entry of the audit log too.
+below; a destination that sends signals to several places needs one for each of them. It
+stands in ``consent.json`` beside the configuration, mode 0600, since it is the user's wish
+as the configuration is, and not what was recorded: erasing what was recorded leaves it. A
+file that others could have written, or that cannot be understood, is no consent. Each
+change is an entry of the audit log too.
 """
 
 from __future__ import annotations

@@ -1,0 +1,222 @@
+"""List everything that left this computer: when, where, what, and what was answered.
+
+The list is the log in the telemetry folder, to which each request is written before it
+leaves. With --verify: whether the log is what was written. Each line holds the hash of the
+line before it, and length and last hash of the log stand in a file beside the
+configuration, so what is changed, removed or cut off shows; not to a forger who may write
+both places, as you and your programs may.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from stack_composer.telemetry import effects
+from stack_composer.telemetry.cli import output, places
+from stack_composer.telemetry.cli.config_path import config_place
+from stack_composer.telemetry.cli.parser import add_folder, add_window
+from stack_composer.telemetry.query.duration import utc_text
+from stack_composer.telemetry.upload import audit
+
+if TYPE_CHECKING:
+    import argparse
+
+    from stack_composer.telemetry.upload.verify import Verification
+
+JSON_KEYS = {
+    "path": "the log",
+    "entries": "of each request time, to, path, purpose, protocol, plan, mode, since, until and"
+    " name (what of the bundles was meant), parts (bundle, and from where to where), records,"
+    " bytes, sha256 (of the body as it left), verdict, status, rejected and message (null while"
+    " no answer is known); of each consent time, to, consent, policy_version and by; of what"
+    " the log says of itself time and note",
+    "requests": "how many requests are listed",
+    "records": "of how many records",
+    "bytes": "of how many bytes, as they left",
+    "verified": "null, or with --verify: ok, lines, requests, unanswered, torn, is_anchored,"
+    " problems (line, 0 for the end, and what) and problem_count; of the whole log",
+}
+
+_NOTES = {
+    audit.TORN: "the line before was not finished: a program was killed, or the power went",
+    audit.MISSING: "what was noted before this is gone, in part or altogether",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which entries, and whether to check."""
+    parser.epilog = "exit code: 0; with --verify 1 when the log is not what was written"
+    add_window(parser)
+    parser.add_argument(
+        "--to", metavar="TEXT", help="only to origins with this in them, such as a host"
+    )
+    parser.add_argument(
+        "--verify", action="store_true", help="check the whole log instead of listing it"
+    )
+    add_folder(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """List, or check."""
+    directory = places.folder_of(args)
+    verified = _verified(directory) if args.verify else None
+    rows = [] if args.verify else _chosen(args, audit.read_history(directory))
+    requests = [row for row in rows if "sha256" in row]
+    if args.json:
+        output.print_json(
+            {
+                "path": os.path.join(directory, "audit.jsonl"),
+                "entries": rows,
+                "requests": len(requests),
+                "records": sum(row["records"] for row in requests),
+                "bytes": sum(row["bytes"] for row in requests),
+                "verified": None if verified is None else as_json(verified),
+            }
+        )
+    elif verified is not None:
+        _print_verified(verified)
+    else:
+        _print(rows, requests)
+    return int(bool(verified and verified.problems))
+
+
+def _verified(directory: str) -> Verification:
+    from stack_composer.telemetry.upload.verify import verify
+
+    # The configuration itself is not read, so a broken one is no bar.
+    return verify(directory, os.path.dirname(config_place()[0]))
+
+
+def as_json(found: Verification) -> dict[str, Any]:
+    """Return what ``--json`` says of it."""
+    return {
+        "ok": not found.problems,
+        **found._asdict(),
+        "problems": [problem._asdict() for problem in found.problems],
+    }
+
+
+def _row(entry: audit.Entry, answer: audit.Entry | None) -> dict[str, Any] | None:
+    """An entry as it is listed; None for one that is not."""
+    if entry.entry == audit.SENDING:
+        return {**_request(entry), **_answer(answer)}
+    if entry.entry == audit.CONSENT:
+        return {
+            "time": entry.time,
+            "to": entry.to,
+            "consent": entry.action,
+            "policy_version": entry.policy,
+            "by": entry.by or None,
+        }
+    note = _NOTES.get(entry.entry)
+    return None if note is None else {"time": entry.time, "note": note}
+
+
+def _request(entry: audit.Entry) -> dict[str, Any]:
+    return {
+        "time": entry.time,
+        "to": entry.to,
+        "path": entry.path,
+        "purpose": entry.purpose,
+        "protocol": entry.protocol,
+        "plan": entry.plan or None,
+        "mode": entry.mode,
+        "since": utc_text(entry.since_ns) if entry.since_ns else None,
+        "until": utc_text(entry.until_ns) if entry.until_ns else None,
+        "name": entry.name or None,
+        "parts": [
+            {"bundle": bundle, "from": [offset, record], "to": [end, end_record]}
+            for bundle, offset, record, end, end_record in entry.parts
+        ],
+        "records": entry.records,
+        "bytes": entry.bytes,
+        "sha256": entry.sha256,
+    }
+
+
+def _answer(entry: audit.Entry | None) -> dict[str, Any]:
+    if entry is None:
+        return dict.fromkeys(("verdict", "status", "rejected", "message"))
+    return {
+        "verdict": entry.verdict,
+        "status": entry.status,
+        "rejected": entry.rejected,
+        "message": entry.message,
+    }
+
+
+def _chosen(
+    args: argparse.Namespace, history: list[tuple[audit.Entry, audit.Entry | None]]
+) -> list[dict[str, Any]]:
+    since_ns, until_ns = places.window(args.since, args.until, now_ns=effects.wall_ns())
+    since = audit.time_text(since_ns) if since_ns else ""
+    until = audit.time_text(until_ns) if until_ns else "~"
+    rows = [
+        _row(entry, answer)
+        for entry, answer in history
+        # Times are written in one length, so texts compare as they do.
+        if since <= entry.time < until and (not args.to or args.to in entry.to)
+    ]
+    return [row for row in rows if row is not None]
+
+
+def _print(rows: list[dict[str, Any]], requests: list[dict[str, Any]]) -> None:
+    if not rows:
+        output.say("nothing left this computer")
+        return
+    heads = ("to", "when (UTC)", "plan", "what", "bytes", "sha256", "answer")
+    listed = [_cells(row) for row in rows if "note" not in row]
+    if listed:
+        output.table(heads, listed)
+    records = output.counted(sum(row["records"] for row in requests), "record")
+    size = output.bytes_text(sum(row["bytes"] for row in requests))
+    output.say(f"{output.counted(len(requests), 'request')}, {records}, {size}")
+    for row in rows:
+        if "note" in row:
+            output.say(f"{row['time'][:19].replace('T', ' ')}: {row['note']}")
+    for message in sorted({row["message"] for row in requests if row["message"]}):
+        output.say(f"a server said: {message}")
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    when = row["time"][:19].replace("T", " ")
+    if "consent" in row:
+        how = f" ({row['by']})" if row["by"] else ""
+        return (row["to"], when, "", f"consent {row['consent']}{how}", "", "", "")
+    signals = {part["bundle"].rpartition(".")[2] for part in row["parts"]}
+    what = f"{row['records']:,} {' and '.join(sorted(signals)) or 'records'}"
+    if row["mode"] != "raw":
+        what += f", {row['mode']}"
+    answer = "not known" if row["verdict"] is None else f"{row['verdict']} ({row['status']})"
+    if row["rejected"]:
+        answer += f", {row['rejected']:,} not taken"
+    return (
+        row["to"],
+        when,
+        (row["plan"] or "stream")[:8],
+        what,
+        output.bytes_text(row["bytes"]),
+        row["sha256"][:12],
+        answer,
+    )
+
+
+def _print_verified(found: Verification) -> None:
+    for line, what in found.problems:
+        output.say(f"line {line:,} {what}" if line else what)
+    if found.problem_count > len(found.problems):
+        output.say(f"and {found.problem_count - len(found.problems):,} more")
+    requests = output.counted(found.requests, "request")
+    if not found.problems:
+        output.say(
+            f"the log is what was written: {output.counted(found.lines, 'line')}, {requests}"
+            if found.lines
+            else "there is no log: nothing left this computer"
+        )
+    if found.unanswered:
+        output.say(f"of {output.counted(found.unanswered, 'request')} the answer is not known")
+    if found.torn:
+        output.say(f"{output.counted(found.torn, 'line')} not finished by a killed program")
+    if found.lines and not found.is_anchored:
+        output.say("no anchor stands beside the configuration: a cut-off end would not show")
