@@ -378,6 +378,7 @@ def test_f3_details_of_another_kind_are_no_retry_info() -> None:
             "RESOURCE_EXHAUSTED",
             "grpc: received message after decompression larger than max (5000000 vs. 4194304)",
         ),
+        ("RESOURCE_EXHAUSTED", "Decompressed message larger than max"),
         ("RESOURCE_EXHAUSTED", "gRPC message exceeds maximum size 4194304: 5000000"),
         (
             "OUT_OF_RANGE",
@@ -392,7 +393,10 @@ def test_e7_servers_that_say_a_message_is_too_large(code: str, words: str) -> No
 @pytest.mark.parametrize(
     ("code", "words"),
     [
-        ("RESOURCE_EXHAUSTED", "CLIENT: Received message larger than max (5000 vs. 4194304)"),
+        (
+            "RESOURCE_EXHAUSTED",
+            "Stream removed (CLIENT: Received message larger than max (5000 vs. 4194304))",
+        ),
         ("RESOURCE_EXHAUSTED", "Received message larger than max (6000000 vs. 4194304)"),
     ],
 )
@@ -400,11 +404,9 @@ def test_f5_an_answer_that_is_too_large_is_refused(code: str, words: str) -> Non
     assert grpc(code, words)[:2] == ("refused", "answer too large")
 
 
-def test_what_grpc_calls_unavailable_may_be_a_certificate() -> None:
-    words = "Ssl handshake failed: SSL_ERROR_SSL: CERTIFICATE_VERIFY_FAILED: self signed"
-    found = grpc("UNAVAILABLE", words)
-    assert (found.verdict, found.status) == ("refused", "certificate")
-    assert found.is_about_destination
+def test_f5_what_no_server_could_find_too_large_was_the_answer() -> None:
+    found = grpc("RESOURCE_EXHAUSTED", "Decompressed message larger than max", sent_bytes=5_000)
+    assert (found.verdict, found.status) == ("refused", "answer too large")
 
 
 # -- waiting -----------------------------------------------------------------------------

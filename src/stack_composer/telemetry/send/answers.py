@@ -38,6 +38,8 @@ RETRIED: Final = frozenset({429, 502, 503, 504})
 _GRPC_RETRIED: Final = frozenset(
     {"CANCELLED", "DEADLINE_EXCEEDED", "ABORTED", "OUT_OF_RANGE", "UNAVAILABLE", "DATA_LOSS"}
 )
+_SURELY_TAKEN_BYTES: Final = 16_384
+"""No server has a lower limit; gRPC's usual one is 4 MiB."""
 _OF_REQUEST: Final = frozenset(
     {"400", "409", "412", "422", "431", "500"}
     | {"INVALID_ARGUMENT", "ALREADY_EXISTS", "INTERNAL", "UNKNOWN", "FAILED_PRECONDITION"}
@@ -339,9 +341,6 @@ def outcome_of_grpc(
     wait_s = _retry_info_s(metadata)
     if is_too_large(code, details, sent_bytes):
         return Outcome(TOO_LARGE, code, 0, words)
-    if code == "UNAVAILABLE" and _is_about_certificate(details):
-        # Which gRPC counts as unavailable, and no attempt will mend.
-        return Outcome(REFUSED, "certificate", 0, words)
     if code in _GRPC_RETRIED or (code == "RESOURCE_EXHAUSTED" and wait_s is not None):
         return Outcome(RETRY, code, 0, words, wait_s)
     if code == "RESOURCE_EXHAUSTED" and re.search("larger than max", details):
@@ -358,7 +357,7 @@ def is_too_large(code: str, details: str, sent_bytes: int) -> bool:
     """
     if code not in ("RESOURCE_EXHAUSTED", "OUT_OF_RANGE", "INVALID_ARGUMENT"):
         return False
-    if details.startswith("CLIENT:"):
+    if "CLIENT: " in details:
         # This is what our own side says.
         return False
     match = re.search(
@@ -373,13 +372,11 @@ def is_too_large(code: str, details: str, sent_bytes: int) -> bool:
     if match is None:
         return False
     size = next((group for group in match.groups() if group), "")
+    if not size:
+        # Of a packed answer our own side says the very same, without a size.
+        return sent_bytes >= _SURELY_TAKEN_BYTES
     # A packed message may be counted as it came.
-    return not size or int(size[:18]) <= sent_bytes
-
-
-def _is_about_certificate(details: str) -> bool:
-    words = ("CERTIFICATE_VERIFY_FAILED", "certificate verify failed", "not in peer certificate")
-    return any(word in details for word in words) or "Hostname Verification" in details
+    return int(size[:18]) <= sent_bytes
 
 
 def _retry_info_s(metadata: Iterable[tuple[str, str | bytes]]) -> float | None:

@@ -4,20 +4,17 @@ A message is bytes already, so no generated code is needed: the method is named,
 is sent and what comes are bytes. Attempts and waits are the caller's, so the library's
 own are turned off.
 
-gRPC starts threads in C with the first channel, and they do not outlive a fork. No channel
-is made before the first message; a channel that was made before a fork is left alone by
-the child. Whether the child can have one of its own is up to the library: where it was
-not told to prepare for forks (``GRPC_ENABLE_FORK_SUPPORT``), a child of a process that
-has used gRPC is told to come again by another protocol.
+gRPC starts threads in C with the first channel, so none is made before the first message.
+The library looks after forks itself; a channel that was made before one is left alone by
+the child, which makes its own.
 """
 
 from __future__ import annotations
 
 import os
 import ssl
+import sys
 from typing import TYPE_CHECKING, Any
-
-import grpc  # type: ignore[import-untyped]  # it ships no types
 
 from stack_composer.telemetry.errors import LineRefusedError, SendError
 from stack_composer.telemetry.send import answers
@@ -25,6 +22,17 @@ from stack_composer.telemetry.send.answers import Outcome
 from stack_composer.telemetry.send.credentials import credentials_of, secrets_of
 from stack_composer.telemetry.send.proxies import proxy_for
 from stack_composer.telemetry.send.quiet import unobserved
+
+# It would write about handshakes to the standard error of a program that is not ours, and
+# looks just once, when it is imported, whether it may.
+_is_first = "grpc" not in sys.modules and "GRPC_VERBOSITY" not in os.environ
+if _is_first:
+    os.environ["GRPC_VERBOSITY"] = "NONE"
+try:
+    import grpc  # type: ignore[import-untyped]  # it ships no types
+finally:
+    if _is_first:
+        os.environ.pop("GRPC_VERBOSITY", None)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -101,7 +109,7 @@ class GrpcSender:
                 compression=grpc.Compression.Gzip if packed else grpc.Compression.NoCompression,
             )
         except grpc.RpcError as error:
-            return _outcome(error, len(message.body))
+            return _outcome(error, len(message.body), way)
         try:
             return Outcome(answers.DELIVERED, "OK", *answers.partial_of_protobuf(answer))
         except LineRefusedError:
@@ -189,8 +197,67 @@ def _system_roots() -> bytes | None:
     return "".join(map(ssl.DER_cert_to_PEM_cert, found)).encode("ascii") or None
 
 
-def _outcome(error: Any, sent_bytes: int) -> Outcome:
+def _outcome(error: Any, sent_bytes: int, way: Way) -> Outcome:
+    code, details = error.code().name, error.details() or ""
+    if code in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
+        for words, verdict, status, ours in _FAILURES:
+            if words in details:
+                limit = f": more than {way.timeout_s:g} s" if way.timeout_s else ""
+                text = ours.format(place=way.address.origin, limit=limit)
+                return Outcome(verdict, status, 0, text)
     metadata = error.trailing_metadata() or ()
-    return answers.outcome_of_grpc(
-        error.code().name, error.details() or "", metadata, sent_bytes=sent_bytes
-    )
+    return answers.outcome_of_grpc(code, details, metadata, sent_bytes=sent_bytes)
+
+
+_FAILURES: Final = (
+    (
+        "CERTIFICATE_VERIFY_FAILED",
+        answers.REFUSED,
+        "certificate",
+        "the certificate of {place} is not accepted: it is expired, or of nobody who is trusted",
+    ),
+    (
+        "Hostname Verification Check failed",
+        answers.REFUSED,
+        "certificate",
+        "the certificate of {place} is not accepted: it is for another host",
+    ),
+    (
+        "WRONG_VERSION_NUMBER",
+        answers.REFUSED,
+        "tls",
+        "no encrypted connection to {place}: what answers there does not speak TLS",
+    ),
+    (
+        "connect an http1.x server",
+        answers.REFUSED,
+        "not gRPC",
+        "what answers at {place} speaks HTTP/1, not gRPC; http/protobuf has a port of its own",
+    ),
+    (
+        "Connection refused",
+        answers.RETRY,
+        "UNAVAILABLE",
+        "nobody listens at {place}",
+    ),
+    (
+        "HTTP proxy returned response code 407",
+        answers.REFUSED,
+        "407",
+        "the proxy wants a user and a password, or others than it was given",
+    ),
+    (
+        "DNS resolution failed",
+        answers.RETRY,
+        "UNAVAILABLE",
+        "the name in {place} leads to no address",
+    ),
+    (
+        "Deadline Exceeded",
+        answers.RETRY,
+        "DEADLINE_EXCEEDED",
+        "{place} took too long{limit}",
+    ),
+)
+"""What the library counts as unavailable, by a part of its words: some of it no attempt will
+mend, and all of it can be said more plainly."""
