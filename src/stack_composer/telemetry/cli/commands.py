@@ -86,6 +86,7 @@ ROOT = Group(
                     },
                     default=Command("serve", "take OTLP from other programs on this computer"),
                 ),
+                "upload": Command("upload", "send records to your server, after showing which"),
                 "audit": Command("audit", "list everything that left this computer, and check it"),
                 "consent": Group(
                     "what may leave this computer, and to whom",
