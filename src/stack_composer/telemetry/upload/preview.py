@@ -154,13 +154,17 @@ def survey_of(
 def http_text(destination: Destination, message: Message) -> bytes:
     """Write a request as it goes over the wire in HTTP/1.1; credentials are named only.
 
-    For gRPC, which frames its messages itself, the message stands behind its path.
+    gRPC frames its messages itself: there, the message stands behind its path and length.
     """
     host, _, path = message.url.partition("://")[2].partition("/")
-    lines = [f"{method_of(destination, message.signal)} /{path} HTTP/1.1", f"host: {host}"]
-    lines += [f"{name}: {value}" for name, value in message.headers.items()]
-    lines += [f"content-length: {len(message.body)}"]
-    lines += [f"{name}: {origin}" for name, origin in credentials_of(destination).items()]
+    is_grpc = destination.protocol_of(message.signal) == "grpc"
+    version = "HTTP/2" if is_grpc else "HTTP/1.1"
+    headers = {"host": host, "accept-encoding": "identity", "content-length": len(message.body)}
+    if is_grpc:
+        del headers["accept-encoding"]
+    lines = [f"{method_of(destination, message.signal)} /{path} {version}"]
+    for name, text in {**headers, **message.headers, **credentials_of(destination)}.items():
+        lines.append(f"{name}: {text}")
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + message.body
 
 
