@@ -36,16 +36,13 @@ from stack_composer.telemetry.store.encrypted.intake import Frame, Packed, inser
 from stack_composer.telemetry.store.encrypted.seal import RowSealing
 from stack_composer.telemetry.store.folder import open_folder, store_error, sync_file
 from stack_composer.telemetry.store.index import (
-    FrameNote,
     decode_index,
-    encode_index,
     start_of_index,
 )
-from stack_composer.telemetry.store.marks import Marks
+from stack_composer.telemetry.store.packing import Packing
 from stack_composer.telemetry.store.retention import closed_bundles
-from stack_composer.telemetry.store.seal import _whole_lines, write_all
-from stack_composer.telemetry.store.sidecar import SIDECAR_BYTES_MAX, Sidecar, encode_sidecar
-from stack_composer.telemetry.store.sketch import Sketch
+from stack_composer.telemetry.store.seal import whole_lines, write_all
+from stack_composer.telemetry.store.sidecar import SIDECAR_BYTES_MAX, encode_sidecar
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -293,34 +290,23 @@ def _into_database(folder: Folder, bundle: BundleInfo, target: Database) -> bool
 
 def _pack(fd: int, bundle: BundleInfo) -> Packed | None:
     """Make of a plain bundle what sealing would make of it; None of an empty one."""
-    from stack_composer.telemetry.errors import LineRefusedError
-    from stack_composer.telemetry.store.index_line import mark_line
     from stack_composer.telemetry.store.zstd import compress_frame
 
     frames: list[Frame] = []
-    notes: list[FrameNote] = []
-    sketch, marks = Sketch(), Marks()
-    refused = lines = offset = 0
-    while plain := _whole_lines(fd, offset):
+    packing = Packing(bundle.signal)
+    while plain := whole_lines(fd, packing.plain_bytes):
         frame = compress_frame(plain)
-        frames.append((offset, len(plain), frame))
-        before = lines
-        for line in plain.split(b"\n")[:-1]:
-            lines += 1
-            try:
-                sketch.add_line(bundle.signal, line)
-            except LineRefusedError:
-                refused += 1
-            mark_line(marks, bundle.signal, line)
-        times_and_keys = marks.within(offset, offset + len(plain))
-        notes.append(FrameNote(len(frame), len(plain), lines - before, *times_and_keys))
-        offset += len(plain)
+        frames.append((packing.plain_bytes, len(plain), frame))
+        for _ in packing.counted(plain):
+            pass  # Nobody waits meanwhile.
+        packing.add(plain, len(frame))
     if not frames:
         return None
-    size = sum(note.packed_bytes for note in notes)
-    index = encode_index(notes, size)
-    torn_bytes = os.fstat(fd).st_size - offset
-    sidecar = Sidecar(size + len(index), offset, lines, torn_bytes, refused, sketch)
+    index = packing.index()
+    sidecar = packing.sidecar(
+        packing.packed_bytes + len(index),
+        torn_bytes=os.fstat(fd).st_size - packing.plain_bytes,
+    )
     return Packed(frames, encode_sidecar(sidecar), index)
 
 

@@ -31,10 +31,10 @@ from typing import TYPE_CHECKING
 from stack_composer.telemetry import effects
 from stack_composer.telemetry.store import lock, names
 from stack_composer.telemetry.store.folder import open_folder, store_error, sync_file
-from stack_composer.telemetry.store.index import FrameNote, encode_index
 from stack_composer.telemetry.store.marks import Marks
+from stack_composer.telemetry.store.packing import Packing
 from stack_composer.telemetry.store.seal import FRAME_BYTES, write_all
-from stack_composer.telemetry.store.sidecar import Sidecar, encode_sidecar
+from stack_composer.telemetry.store.sidecar import encode_sidecar
 from stack_composer.telemetry.store.sketch import Sketch
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class Intake:
     def size(self, signal: str) -> int:
         """How large the bundle of a signal has grown, unpacked."""
         growing = self._growing.get(signal)
-        return 0 if growing is None else growing.packing.plain_bytes
+        return 0 if growing is None else growing.packing.taken_bytes
 
     def commit(self, signal: str, digests: bytes) -> None:
         """Have the bundle of a signal count, with the messages that are in it.
@@ -123,65 +123,44 @@ class Intake:
             self._folder = None
 
 
-class Packing:
-    """Lines on their way into the frames of one bundle.
+class Gathering(Packing):
+    """Lines that come one by one, each with its sketch, on their way into frames.
 
     Attributes:
-        plain_bytes: How many bytes of lines came.
-        lines: How many lines.
-        sketch: Of all of them.
-        notes: Of the frames that were made.
-        packed_bytes: Their size.
+        taken_bytes: Of the lines that came, in frames or not.
     """
 
-    def __init__(self) -> None:
-        self.plain_bytes = self.lines = self.packed_bytes = 0
-        self.sketch = Sketch()
-        self.notes: list[FrameNote] = []
-        self._chunk = bytearray()
-        self._framed_bytes = 0
-        self._marks = Marks()
+    def __init__(self, signal: str) -> None:
+        super().__init__(signal, Sketch(), Marks())
+        self.taken_bytes = 0
+        self._waiting = bytearray()
 
     def append(self, line: bytes, sketch: Sketch) -> bytes:
         """Add a line; returns a frame if one is full, or b""."""
-        self._chunk += line
-        self.lines += 1
-        self.plain_bytes += len(line)
-        self._marks.add(len(line), sketch.first_ns, sketch.last_ns, sketch.traces)
+        self._waiting += line
+        self.taken_bytes += len(line)
+        self.marks.add(len(line), sketch.first_ns, sketch.last_ns, sketch.traces)
         self.sketch.merge(sketch)
-        return self.frame() if len(self._chunk) >= FRAME_BYTES else b""
+        return self.frame() if len(self._waiting) >= FRAME_BYTES else b""
 
     def frame(self) -> bytes:
         """Make a frame of the lines that wait; b"" if there are none."""
         from stack_composer.telemetry.store.zstd import compress_frame
 
-        if not self._chunk:
+        if not self._waiting:
             return b""
-        frame = compress_frame(bytes(self._chunk))
-        start, end = self._framed_bytes, self._framed_bytes + len(self._chunk)
-        note = FrameNote(
-            len(frame), end - start, self._chunk.count(b"\n"), *self._marks.within(start, end)
-        )
-        self.notes.append(note)
-        self._framed_bytes = end
-        self.packed_bytes += len(frame)
-        self._chunk.clear()
+        plain = bytes(self._waiting)
+        self._waiting.clear()
+        frame = compress_frame(plain)
+        self.add(plain, len(frame))
         return frame
-
-    def index(self) -> bytes:
-        """Make the index of all frames."""
-        return encode_index(self.notes, self.packed_bytes)
-
-    def sidecar(self, size: int) -> Sidecar:
-        """Make the sidecar of a bundle whose frames and index have ``size`` bytes."""
-        return Sidecar(size, self.plain_bytes, self.lines, 0, 0, self.sketch)
 
 
 class _Growing:
     """A bundle that is being made."""
 
     def __init__(self, folder: Folder, signal: str) -> None:
-        self.packing = Packing()
+        self.packing = Gathering(signal)
         self._folder = folder
         self._signal = signal
         self._lock_fd, self._stem = _locked(folder, signal)

@@ -40,13 +40,11 @@ from __future__ import annotations
 import errno
 import os
 
-from stack_composer.telemetry.errors import LineRefusedError, StoreError
+from stack_composer.telemetry.errors import StoreError
 from stack_composer.telemetry.store import names
 from stack_composer.telemetry.store.folder import close_own, file_id, sync_file
-from stack_composer.telemetry.store.index import FrameNote, encode_index
-from stack_composer.telemetry.store.marks import Marks
-from stack_composer.telemetry.store.sidecar import Sidecar, encode_sidecar
-from stack_composer.telemetry.store.sketch import Sketch
+from stack_composer.telemetry.store.packing import Packing
+from stack_composer.telemetry.store.sidecar import encode_sidecar
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,10 +52,11 @@ if TYPE_CHECKING:
     from typing import Final
 
     from stack_composer.telemetry.store.folder import Folder
+    from stack_composer.telemetry.store.marks import Marks
+    from stack_composer.telemetry.store.sketch import Sketch
 
 FRAME_BYTES: Final = 2**20
 LINE_BYTES_MAX: Final = 64 * 2**20
-_DECODED_BYTES_A_STEP: Final = 128 * 2**10
 
 
 class Sealing:
@@ -70,8 +69,7 @@ class Sealing:
         stem: Of its name.
         signal: Of its name.
         sketch: Of all its lines; None builds one by decoding them.
-        marks: Of all its appends; None builds them by decoding the lines, if the sketch
-            is built so too, and otherwise makes an index without times and traces.
+        marks: Of all its appends; as for ``Packing``.
 
     Attributes:
         is_done: The bundle is sealed, or was empty and is gone.
@@ -97,11 +95,7 @@ class Sealing:
         self._out = -1
         self._stem = stem
         self._signal = signal
-        self._decode = sketch is None
-        self._sketch = Sketch() if sketch is None else sketch
-        self._marks = Marks() if marks is None or sketch is None else marks
-        self._notes: list[FrameNote] = []
-        self._lines = self._refused_lines = 0
+        self._packing = Packing(signal, sketch, marks)
         self._steps = self._run()
 
     def step(self) -> bool:
@@ -146,8 +140,8 @@ class Sealing:
             os.close(out)
 
     def _run(self) -> Generator[bool, None, None]:
-        plain_bytes = yield from self._write_frames()
-        if not self._lines:
+        yield from self._write_frames()
+        if not self._packing.lines:
             self._close_out()
             # Under an empty one there may be the half-made files of an import (``intake``).
             for make in (names.sealed_name, names.sketch_name, names.page_name):
@@ -156,7 +150,7 @@ class Sealing:
             return
         sync_file(self._out)
         yield False
-        self._write_sidecar(plain_bytes)
+        self._write_sidecar()
         self._close_out()
         for name in (self._sketch_name, self.sealed_name):
             self._folder.rename(names.temporary_name(name), name)
@@ -168,52 +162,23 @@ class Sealing:
         fd, self._fd = self._fd, -1
         self._folder.remove_open(self.open_name, fd)
 
-    def _write_frames(self) -> Generator[bool, None, int]:
+    def _write_frames(self) -> Generator[bool, None, None]:
         from stack_composer.telemetry.store.zstd import compress_frame
 
+        packing = self._packing
         self._out = self._create(self.sealed_name)
-        offset = 0
-        written = 0
-        while chunk := _whole_lines(self._fd, offset):
+        while chunk := whole_lines(self._fd, packing.plain_bytes):
             frame = compress_frame(chunk)
             write_all(self._out, frame)
-            lines = _count_lines(chunk)
-            self._lines += lines
             yield False
-            if self._decode:
-                yield from self._count(chunk)
-            times_and_keys = self._marks.within(offset, offset + len(chunk))
-            self._notes.append(FrameNote(len(frame), len(chunk), lines, *times_and_keys))
-            written += len(frame)
-            offset += len(chunk)
-        if self._lines:
-            write_all(self._out, encode_index(self._notes, written))
-        return offset
+            yield from packing.counted(chunk)
+            packing.add(chunk, len(frame))
+        if packing.lines:
+            write_all(self._out, packing.index())
 
-    def _count(self, chunk: bytes) -> Generator[bool, None, None]:
-        from stack_composer.telemetry.store.index_line import mark_line
-
-        decoded_bytes = 0
-        for line in chunk.split(b"\n")[:-1]:
-            try:
-                self._sketch.add_line(self._signal, line)
-            except LineRefusedError:
-                self._refused_lines += 1
-            mark_line(self._marks, self._signal, line)
-            decoded_bytes += len(line)
-            if decoded_bytes >= _DECODED_BYTES_A_STEP:
-                decoded_bytes = 0
-                yield False
-
-    def _write_sidecar(self, plain_bytes: int) -> None:
-        sidecar = Sidecar(
-            bytes=os.fstat(self._out).st_size,
-            plain_bytes=plain_bytes,
-            lines=self._lines,
-            torn_bytes=os.fstat(self._fd).st_size - plain_bytes,
-            refused_lines=self._refused_lines,
-            sketch=self._sketch,
-        )
+    def _write_sidecar(self) -> None:
+        torn_bytes = os.fstat(self._fd).st_size - self._packing.plain_bytes
+        sidecar = self._packing.sidecar(os.fstat(self._out).st_size, torn_bytes=torn_bytes)
         fd = self._create(self._sketch_name)
         try:
             write_all(fd, encode_sidecar(sidecar))
@@ -234,18 +199,12 @@ def write_all(fd: int, data: bytes) -> None:
         view = view[os.write(fd, view) :]
 
 
-def _count_lines(chunk: bytes) -> int:
-    # Lines are long: looking for the next end is four times as fast as ``count``.
-    lines = 0
-    at = chunk.find(b"\n")
-    while at >= 0:
-        lines += 1
-        at = chunk.find(b"\n", at + 1)
-    return lines
+def whole_lines(fd: int, offset: int) -> bytes:
+    """Read about ``FRAME_BYTES`` of whole lines; b"" when no whole line is left.
 
-
-def _whole_lines(fd: int, offset: int) -> bytes:
-    """Read about ``FRAME_BYTES`` of whole lines; b"" when no whole line is left."""
+    Raises:
+        StoreError: A line is too long to be ours.
+    """
     wanted = FRAME_BYTES
     while True:
         data = _read_at(fd, offset, wanted)

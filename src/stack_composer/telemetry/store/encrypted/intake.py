@@ -17,7 +17,7 @@ from stack_composer.telemetry import effects
 from stack_composer.telemetry.store import names, reader
 from stack_composer.telemetry.store.encrypted.database import GoneError, open_for_writing, run
 from stack_composer.telemetry.store.encrypted.rows import INDEX, PAGE
-from stack_composer.telemetry.store.intake import Packing, encode_page
+from stack_composer.telemetry.store.intake import Gathering, encode_page
 from stack_composer.telemetry.store.sidecar import decode_sidecar, encode_sidecar
 
 if TYPE_CHECKING:
@@ -67,17 +67,17 @@ class DatabaseIntake:
         self._directory = os.path.abspath(directory)
         self._key_id = key_id
         self._keys = keys
-        self._growing: dict[str, tuple[Packing, list[Frame]]] = {}
+        self._growing: dict[str, tuple[Gathering, list[Frame]]] = {}
 
     def append(self, signal: str, line: bytes, sketch: Sketch) -> None:
         """Add a line, with its newline, to the bundle of a signal."""
-        packing, frames = self._growing.setdefault(signal, (Packing(), []))
+        packing, frames = self._growing.setdefault(signal, (Gathering(signal), []))
         _take(frames, packing.append(line, sketch), packing)
 
     def size(self, signal: str) -> int:
         """How large the bundle of a signal has grown, unpacked."""
         growing = self._growing.get(signal)
-        return 0 if growing is None else growing[0].plain_bytes
+        return 0 if growing is None else growing[0].taken_bytes
 
     def commit(self, signal: str, digests: bytes) -> None:
         """Have the bundle of a signal count, with the messages that are in it.
@@ -133,10 +133,10 @@ def _new_bundle(signal: str) -> BundleInfo:
     )
 
 
-def _take(frames: list[Frame], data: bytes, packing: Packing) -> None:
+def _take(frames: list[Frame], data: bytes, packing: Gathering) -> None:
     if data:
         start = frames[-1][0] + frames[-1][1] if frames else 0
-        frames.append((start, packing.notes[-1].plain_bytes, data))
+        frames.append((start, packing.plain_bytes - start, data))
 
 
 def insert_bundle(target: Database, bundle: BundleInfo, packed: Packed) -> None:

@@ -13,30 +13,28 @@ from __future__ import annotations
 
 from collections import Counter
 
-from stack_composer.telemetry.errors import LineRefusedError, StoreError
+from stack_composer.telemetry.errors import StoreError
 from stack_composer.telemetry.store.encrypted.database import run
 from stack_composer.telemetry.store.encrypted.rows import INDEX
-from stack_composer.telemetry.store.index import FrameNote, encode_index
-from stack_composer.telemetry.store.marks import Marks
+from stack_composer.telemetry.store.packing import Packing
 from stack_composer.telemetry.store.seal import FRAME_BYTES
-from stack_composer.telemetry.store.sidecar import Sidecar, encode_sidecar
-from stack_composer.telemetry.store.sketch import Sketch
+from stack_composer.telemetry.store.sidecar import encode_sidecar
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Generator
     from typing import Final
 
     from stack_composer.telemetry.store.encrypted.database import Database
+    from stack_composer.telemetry.store.marks import Marks
     from stack_composer.telemetry.store.reader import BundleInfo
+    from stack_composer.telemetry.store.sketch import Sketch
 
 IDLE_S: Final = 3_600
 """Beyond the age at which any writer begins a new bundle: then its writer is dead."""
 
 MERGED_BYTES: Final = 16 * 2**10
 """Frames smaller than this on average are merged: they waste room in pages, and pack badly."""
-
-_DECODED_BYTES_A_STEP: Final = 256 * 2**10
 
 
 class RowSealing:
@@ -46,7 +44,7 @@ class RowSealing:
         database: Where it is.
         bundle: Which one.
         sketch: Of all its lines; None builds one by decoding them.
-        marks: Of all its appends; as for ``store.seal.Sealing``.
+        marks: Of all its appends; as for ``Packing``.
     """
 
     def __init__(
@@ -58,10 +56,7 @@ class RowSealing:
     ) -> None:
         self.bundle = bundle
         self._database = database
-        self._decode = sketch is None
-        self._sketch = Sketch() if sketch is None else sketch
-        self._marks = Marks() if marks is None or sketch is None else marks
-        self._refused_lines = 0
+        self._packing = Packing(bundle.signal, sketch, marks)
         self._steps = self._run()
 
     def step(self) -> bool:
@@ -76,19 +71,16 @@ class RowSealing:
         known = self._look()
         if known is None:
             return
-        plain_bytes, lines, size, chunks = known
+        plain_bytes, size, chunks = known
         merged: list[tuple[int, int, bytes]] = []
-        notes: list[FrameNote] = []
         is_merged = chunks > 1 and size < chunks * MERGED_BYTES
-        done = yield from self._read(notes, merged if is_merged else None)
+        done = yield from self._read(merged if is_merged else None)
         if done != plain_bytes:
             return  # Somebody else has sealed, or purged it meanwhile.
         yield False
-        size = sum(note.packed_bytes for note in notes)
-        index = encode_index(notes, size)
-        size += len(index)
-        sidecar = Sidecar(size, plain_bytes, lines, 0, self._refused_lines, self._sketch)
-        data = encode_sidecar(sidecar)
+        index = self._packing.index()
+        size = self._packing.packed_bytes + len(index)
+        data = encode_sidecar(self._packing.sidecar(size))
         row, stem = self.bundle.row, self.bundle.stem
         with self._database.change("seal a bundle in") as connection:
             found = run(
@@ -112,22 +104,20 @@ class RowSealing:
                 (size, row),
             )
 
-    def _look(self) -> tuple[int, int, int, int] | None:
+    def _look(self) -> tuple[int, int, int] | None:
         with self._database.use() as connection:
             rows = run(
                 connection,
-                "SELECT plain_bytes, lines, bytes, (SELECT count(*) FROM chunk WHERE bundle = b.id)"
+                "SELECT plain_bytes, bytes, (SELECT count(*) FROM chunk WHERE bundle = b.id)"
                 " FROM bundle AS b WHERE id = ? AND stem = ? AND sealed = 0",
                 (self.bundle.row, self.bundle.stem),
             )
         return rows[0] if rows else None
 
-    def _read(
-        self, notes: list[FrameNote], merged: list[tuple[int, int, bytes]] | None
-    ) -> Generator[bool, None, int]:
+    def _read(self, merged: list[tuple[int, int, bytes]] | None) -> Generator[bool, None, int]:
+        """Read all frames, and merge them into ``merged``; how many bytes of lines they hold."""
         from stack_composer.telemetry.store.encrypted.rows import read_frames
         from stack_composer.telemetry.store.reader import unpack_frame
-        from stack_composer.telemetry.store.zstd import compress_frame
 
         odd: Counter[str] = Counter()
         held: list[bytes] = []
@@ -137,21 +127,16 @@ class RowSealing:
             if place != done:
                 return -1  # Merged meanwhile, by who seals it too.
             done += len(plain)
-            if self._decode:
-                yield from self._count(plain)
+            yield from self._packing.counted(plain)
             if merged is None:
-                notes.append(self._note(place, plain, len(data or b"")))
-                if done - start >= FRAME_BYTES:
-                    start = done
-                    yield False
-                continue
-            held.append(plain)
+                self._packing.add(plain, len(data or b""))
+            else:
+                held.append(plain)
             if done - start >= FRAME_BYTES:
-                self._merge(merged, notes, start, b"".join(held), compress_frame)
-                held, start = [], done
+                self._merge(merged, held)
+                start = done
                 yield False
-        if held and merged is not None:
-            self._merge(merged, notes, start, b"".join(held), compress_frame)
+        self._merge(merged, held)
         if odd.total():
             raise StoreError(
                 f"a bundle in {self._database.path} is damaged and stays as it is",
@@ -159,33 +144,14 @@ class RowSealing:
             )
         return done
 
-    def _merge(
-        self,
-        merged: list[tuple[int, int, bytes]],
-        notes: list[FrameNote],
-        start: int,
-        plain: bytes,
-        compress: Callable[[bytes], bytes],
-    ) -> None:
-        frame = compress(plain)
-        merged.append((start, len(plain), frame))
-        notes.append(self._note(start, plain, len(frame)))
+    def _merge(self, merged: list[tuple[int, int, bytes]] | None, held: list[bytes]) -> None:
+        """Make one frame of what is held, if anything is."""
+        if merged is None or not held:
+            return
+        from stack_composer.telemetry.store.zstd import compress_frame
 
-    def _note(self, start: int, plain: bytes, packed_bytes: int) -> FrameNote:
-        times_and_keys = self._marks.within(start, start + len(plain))
-        return FrameNote(packed_bytes, len(plain), plain.count(b"\n"), *times_and_keys)
-
-    def _count(self, plain: bytes) -> Generator[bool, None, None]:
-        from stack_composer.telemetry.store.index_line import mark_line
-
-        decoded_bytes = 0
-        for line in plain.split(b"\n")[:-1]:
-            try:
-                self._sketch.add_line(self.bundle.signal, line)
-            except LineRefusedError:
-                self._refused_lines += 1
-            mark_line(self._marks, self.bundle.signal, line)
-            decoded_bytes += len(line)
-            if decoded_bytes >= _DECODED_BYTES_A_STEP:
-                decoded_bytes = 0
-                yield False
+        plain = b"".join(held)
+        frame = compress_frame(plain)
+        merged.append((self._packing.plain_bytes, len(plain), frame))
+        self._packing.add(plain, len(frame))
+        held.clear()

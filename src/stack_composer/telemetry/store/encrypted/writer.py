@@ -305,6 +305,11 @@ class DatabaseWriter:
         if self._durability != "buffered":
             self.flush()
 
+    def stem_of(self, signal: str) -> str:
+        """The stem of the bundle that has the last line of a signal; "" before the first."""
+        live = self._live.get(signal)
+        return "" if live is None else live.bundle.stem
+
     def narrow(self, bundle_bytes_max: int) -> None:
         """Write smaller bundles than so far, or larger ones again."""
         self._bytes_max = bundle_bytes_max
