@@ -190,6 +190,11 @@ def thoroughly(made: Transcoder, raw: bytes, counts: Counter[str]) -> list[Any]:
     ]
 
 
+def tally_of(made: Transcoder) -> tuple[Any, ...]:
+    tally = made._encoders.guard.tally
+    return dict(tally.counts), dict(tally.hits), tally.faults, tally.judged
+
+
 def assert_agree(quick: Transcoder, slow: Transcoder, raw: bytes) -> None:
     """Both say the same of ``raw``, after whatever each has seen before."""
     ours, theirs = Counter[str](), Counter[str]()
@@ -205,9 +210,7 @@ def assert_agree(quick: Transcoder, slow: Transcoder, raw: bytes) -> None:
             assert set(one.traces or ()) == set(other.traces or ())
         assert ours["bad_id"] == theirs["bad_id"]
         assert bool(ours["not_strict"]) == bool(theirs["not_strict"])
-    one, other = (made._encoders.guard.tally for made in (quick, slow))
-    assert (one.counts, one.hits, one.faults) == (other.counts, other.hits, other.faults)
-    assert one.judged == other.judged
+    assert tally_of(quick) == tally_of(slow)
 
 
 OPTIONS: list[dict[str, Any]] = [
