@@ -14,7 +14,7 @@ from google.protobuf.message import Message
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stack_composer.telemetry.otlp import to_protobuf, wire
+from stack_composer.telemetry.otlp import quick, to_protobuf, wire
 from stack_composer.telemetry.store import otlp
 from test_otlp_protobuf import DATA, IDS, filled
 
@@ -105,3 +105,121 @@ LISTS = {"traces": "resourceSpans", "metrics": "resourceMetrics", "logs": "resou
 def test_a_line_is_encoded_as_json_format_reads_it(signal: str, data: st.DataObject) -> None:
     line = line_of(signal, data.draw(filled(DATA[signal]())))
     assert without_empty(encoded(signal, line)) == without_empty(official(signal, line))
+
+
+# -- the quick way ---------------------------------------------------------------------
+
+
+@st.composite
+def values(draw: st.DrawFn, depth: int = 0) -> dict[str, Any]:
+    """A value in JSON: mostly plain ones, some just beside them."""
+    kinds: dict[str, st.SearchStrategy[Any]] = {
+        "stringValue": st.one_of(st.sampled_from(["", "planner", "größer"]), st.text(max_size=130)),
+        "intValue": st.integers(-(2**64), 2**64).map(str) | st.integers(-300, 300),
+        "doubleValue": st.floats(allow_nan=False, allow_infinity=False)
+        | st.sampled_from(["NaN", "Infinity", "-Infinity", 0, -0.0, "0.5"]),
+        "boolValue": st.booleans(),
+        "bytesValue": st.binary(max_size=5).map(lambda raw: base64.b64encode(raw).decode()),
+    }
+    found = {}
+    for kind in draw(st.lists(st.sampled_from([*kinds, "arrayValue", "kvlistValue"]), max_size=2)):
+        if kind in kinds:
+            found[kind] = draw(kinds[kind])
+        elif depth < 2:
+            make = values(depth + 1) if kind == "arrayValue" else pairs(depth + 1)
+            found[kind] = {"values": draw(st.lists(make, max_size=2))}
+    return found
+
+
+@st.composite
+def pairs(draw: st.DrawFn, depth: int = 0) -> dict[str, Any]:
+    key = draw(st.one_of(st.sampled_from(["agent", "k_dense", "", "ключ"]), st.text(max_size=140)))
+    return {"key": key, "value": draw(values(depth))}
+
+
+def ids_of(length: int) -> st.SearchStrategy[str]:
+    """Ids as they are and as they are not."""
+    good = st.binary(min_size=length // 2, max_size=length // 2).map(bytes.hex)
+    odd = ["", "0" * length, "A" * length, "g" * length, "ab " * (length // 2), " " * length, "ab"]
+    odd += ["ab" + " " * (length - 2), "ab" * (length // 2 - 1) + "  ", "\u0661" * length]
+    return st.one_of(good, good, st.sampled_from(odd))
+
+
+@st.composite
+def spans(draw: st.DrawFn) -> dict[str, Any]:
+    """Spans as our encoder writes them, and whatever else may be met."""
+    numbers = st.one_of(st.integers(1, 2**63), st.sampled_from([0, -1, 2**64 - 1, 2**64]))
+    span: dict[str, Any] = {
+        "traceId": draw(ids_of(32)),
+        "spanId": draw(ids_of(16)),
+        "flags": draw(st.sampled_from([0, 257, 769, -1, 2**32])),
+        "name": draw(st.sampled_from(["planner.solve", "", "größer"]) | st.text(max_size=300)),
+        "kind": draw(st.integers(-1, 6)),
+        "startTimeUnixNano": str(draw(numbers)),
+        "endTimeUnixNano": draw(numbers),
+        "attributes": draw(st.lists(pairs(), max_size=4)),
+    }
+    rare = {
+        "parentSpanId": ids_of(16),
+        "traceState": st.sampled_from(["", "a=b"]),
+        "status": st.sampled_from([{}, {"code": 2}, {"code": 1, "message": "x" * 300}]),
+        "droppedAttributesCount": st.integers(0, 3),
+        "droppedEventsCount": st.integers(0, 3),
+        "droppedLinksCount": st.integers(0, 3),
+        "events": st.lists(st.sampled_from([{}, {"name": "e", "timeUnixNano": "5"}]), max_size=2),
+        "links": st.lists(
+            st.builds(lambda one, two: {"traceId": one, "spanId": two}, ids_of(32), ids_of(16)),
+            max_size=2,
+        ),
+    }
+    for key in draw(st.lists(st.sampled_from(list(rare)), max_size=3)):
+        span[key] = draw(rare[key])
+    for key in draw(st.lists(st.sampled_from(list(span)), max_size=1)):
+        del span[key]
+    return span
+
+
+def traces_of(*groups: list[dict[str, Any]]) -> bytes:
+    some = [{"scope": {"name": f"lib {at}"}, "spans": group} for at, group in enumerate(groups)]
+    return json.dumps({"resourceSpans": [{"scopeSpans": some}]}).encode()
+
+
+def thoroughly(line: bytes) -> bytes:
+    return to_protobuf.encode(otlp.decode_traces(line))
+
+
+@given(st.lists(st.lists(spans(), max_size=4), min_size=1, max_size=2))
+@settings(max_examples=300, deadline=None)
+def test_the_quick_way_gives_the_same_bytes(groups: list[list[dict[str, Any]]]) -> None:
+    line = traces_of(*groups)
+    encoder = quick.Encoder()
+    for _ in range(2):  # What was learnt from the first must not change the second.
+        assert encoder.encode(otlp.decode_traces(line, as_written=True)) == thoroughly(line)
+
+
+def test_what_the_quick_way_learns_is_bounded_and_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(quick, "LEARNT_MAX", 20)
+    monkeypatch.setattr(quick, "VALUES_MAX", 5)
+    encoder = quick.Encoder()
+    for number in range(60):
+        attributes = [
+            {"key": f"k{number % 7}", "value": {"intValue": number}},
+            {"key": "text", "value": {"stringValue": f"{number % 9}" * (number * 9)}},
+        ]
+        line = traces_of([{"name": f"n{number % 30}", "attributes": attributes}])
+        assert encoder.encode(otlp.decode_traces(line, as_written=True)) == thoroughly(line)
+        known = encoder._span_attributes._keys
+        assert len(encoder._names) <= 20
+        assert len(known) <= 20
+        assert (
+            sum(len(k.texts) + len(k.integers) + len(k.before_text) for k in known.values()) <= 20
+        )
+        assert all(len(key.texts) <= 5 and len(key.integers) <= 5 for key in known.values())
+
+
+def test_other_signals_are_encoded_thoroughly() -> None:
+    line = b'{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"body":{"stringValue":"x"}}]}]}]}'
+    data = otlp.decode_logs(line)
+    assert quick.Encoder().encode(data) == to_protobuf.encode(data) != b""

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from stack_composer.telemetry.otlp import jaeger, to_protobuf
+from stack_composer.telemetry.otlp import jaeger, quick
 from stack_composer.telemetry.otlp.lines import filtered_line
 from stack_composer.telemetry.otlp.walk import POINT_KINDS, Item, items
 from stack_composer.telemetry.store import otlp
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from typing import Final, TypeAlias
 
     Keep: TypeAlias = Callable[[Item], bool]
@@ -44,15 +44,6 @@ class Slice(NamedTuple):
     line: bytes
     first: int = 0
     last: int | None = None
-
-
-class _Cut(NamedTuple):
-    """What of a line goes into a request."""
-
-    data: Any
-    flags: list[bool]
-    records: int
-    mended: bool
 
 
 def request_of(
@@ -93,7 +84,7 @@ def records_of(signal: str, line: bytes, keep: Keep | None = None) -> int:
     Raises:
         LineRefusedError: As ``request_of``.
     """
-    return _cut(signal, Slice(line), keep).records
+    return _Cut(Slice(line), keep).take(signal, _decoded(signal, line, keep))
 
 
 def thrift_batches(slices: Sequence[Slice], keep: Keep | None = None) -> list[tuple[bytes, int]]:
@@ -104,45 +95,30 @@ def thrift_batches(slices: Sequence[Slice], keep: Keep | None = None) -> list[tu
     """
     found: list[Item] = []
     for part in slices:
-        cut = _cut("traces", part, keep)
-        found += [item for item, flag in zip(items(cut.data), cut.flags, strict=True) if flag]
+        data = otlp.decode_line("traces", part.line)
+        if _Cut(part, keep).take("traces", data):
+            found += items(data)
     return jaeger.batches_of(found)
 
 
-def _cut(signal: str, part: Slice, keep: Keep | None) -> _Cut:
-    counts: otlp.Counts = Counter()
-    data = otlp.decode_line(signal, part.line, counts)
-    flags = []
-    kept = 0
-    for item in items(data):
-        is_kept = keep is None or keep(item)
-        flags.append(is_kept and part.first <= kept and (part.last is None or kept < part.last))
-        kept += is_kept
-    return _Cut(data, flags, sum(flags), counts.total() > 0)
-
-
 def _protobuf(signal: str, slices: Sequence[Slice], keep: Keep | None) -> tuple[bytes, int]:
-    bodies, records = [], 0
+    encoder = quick.Encoder()
+    bodies = []
+    records = 0
     for part in slices:
-        cut = _cut(signal, part, keep)
-        _narrow(cut.data, cut.flags)
-        bodies.append(to_protobuf.encode(cut.data))
-        records += cut.records
+        data = _decoded(signal, part.line, keep)
+        taken = _Cut(part, keep).take(signal, data)
+        if taken:
+            bodies.append(encoder.encode(data))
+            records += taken
     return b"".join(bodies), records
 
 
-def _json(signal: str, slices: Sequence[Slice], keep: Keep | None) -> tuple[bytes, int]:
-    lines, records = _filtered(signal, slices, keep)
-    key = _KEYS[signal]
-    opening = f'{{"{key}":['.encode()
-    inner = []
-    for line in lines:
-        if line.startswith(opening) and line.endswith(b"]}"):
-            inner.append(line[len(opening) : -2])
-        else:
-            held = msgspec.json.decode(line)[key]
-            inner.append(msgspec.json.encode(held)[1:-1])
-    return (opening + b",".join(inner) + b"]}", records) if records else (b"", 0)
+def _decoded(signal: str, line: bytes, keep: Keep | None) -> Any:
+    # Protobuf's encoder looks at ids itself; whoever is asked must see what they are.
+    if signal == "traces" and keep is None:
+        return otlp.decode_traces(line, as_written=True)
+    return otlp.decode_line(signal, line)
 
 
 def _thrift(signal: str, slices: Sequence[Slice], keep: Keep | None) -> tuple[bytes, int]:
@@ -155,67 +131,134 @@ def _thrift(signal: str, slices: Sequence[Slice], keep: Keep | None) -> tuple[by
 
 
 def _lines(signal: str, slices: Sequence[Slice], keep: Keep | None) -> tuple[bytes, int]:
-    lines, records = _filtered(signal, slices, keep)
+    lines, records = _narrowed(signal, slices, keep)
     return b"".join([line + b"\n" for line in lines]), records
 
 
-def _filtered(signal: str, slices: Sequence[Slice], keep: Keep | None) -> tuple[list[bytes], int]:
-    lines, records = [], 0
+def _json(signal: str, slices: Sequence[Slice], keep: Keep | None) -> tuple[bytes, int]:
+    lines, records = _narrowed(signal, slices, keep)
+    inner = [_inside(signal, line) for line in lines]
+    if not records:
+        return b"", 0
+    return b'{"%b":[%b]}' % (_KEYS[signal].encode(), b",".join(inner)), records
+
+
+def _inside(signal: str, line: bytes) -> bytes:
+    """Give what stands within the outermost list of a line."""
+    held = getattr(_envelope(line), _LEVELS[signal][0])
+    return bytes(held)[1:-1]
+
+
+def _narrowed(signal: str, slices: Sequence[Slice], keep: Keep | None) -> tuple[list[bytes], int]:
+    """Give lines, without newlines, that hold what is asked for, and how much it is."""
+    lines = []
+    records = 0
     for part in slices:
-        cut = _cut(signal, part, keep)
-        line = filtered_line(part.line.rstrip(), cut.data, cut.flags, mended=cut.mended)
+        counts: otlp.Counts = Counter()
+        data = otlp.decode_line(signal, part.line, counts)
+        if keep is None and not part.first and part.last is None:
+            flags = [True] * _Cut(part, keep).take(signal, data)
+        else:
+            flags = _flags(part, keep, items(data))
+        line = filtered_line(part.line.strip(), data, flags, mended=counts.total() > 0)
         if line is not None:
-            lines.append(line)
-            records += cut.records
+            lines.append(_strict(line))
+            records += sum(flags)
     return lines, records
 
 
+def _strict(line: bytes) -> bytes:
+    """Mend what is no UTF-8: an unknown field may hold it, which nobody decoded."""
+    if not line.isascii():
+        try:
+            line.decode()
+        except UnicodeDecodeError:
+            return line.decode("utf-8", "replace").encode()
+    return line
+
+
+class _Envelope(msgspec.Struct, rename="camel"):
+    resource_spans: msgspec.Raw = msgspec.Raw()
+    resource_metrics: msgspec.Raw = msgspec.Raw()
+    resource_logs: msgspec.Raw = msgspec.Raw()
+
+
 _KEYS: Final = {"traces": "resourceSpans", "metrics": "resourceMetrics", "logs": "resourceLogs"}
+_envelope = msgspec.json.Decoder(_Envelope).decode
 
 
-def _narrow(data: Any, flags: list[bool]) -> None:
-    """Take the records without a flag out of decoded data, and what is empty then."""
-    remaining = iter(flags)
-    for held in _only(data):
-        for some in _only(held):
-            records = _only(some)
-            if isinstance(some, otlp.ScopeMetrics):
-                for metric in records:
-                    _narrow_metric(metric, remaining)
-                records[:] = [metric for metric in records if _has_points(metric)]
-            else:
-                records[:] = [record for record in records if next(remaining)]
-        _only(held)[:] = [some for some in _only(held) if _only(some)]
-    _only(data)[:] = [held for held in _only(data) if _only(held)]
+def _flags(part: Slice, keep: Keep | None, found: Iterable[Item]) -> list[bool]:
+    """Tell for each record of a line whether it is asked for."""
+    flags = []
+    place = 0
+    for item in found:
+        is_kept = keep is None or keep(item)
+        flags.append(is_kept and part.first <= place and (part.last is None or place < part.last))
+        place += is_kept
+    return flags
 
 
-def _only(holder: Any) -> list[Any]:
-    """Give the list of what a level of the tree holds."""
-    name = _HELD[type(holder)]
-    held: list[Any] = getattr(holder, name)
-    return held
+class _Cut:
+    """Leaves in a decoded line what is asked for, and no envelope that is empty."""
+
+    def __init__(self, part: Slice, keep: Keep | None) -> None:
+        self._first = part.first
+        self._last = part.last
+        self._keep = keep
+        self._place = 0
+        self._taken = 0
+
+    def take(self, signal: str, data: Any) -> int:
+        """Do so, once; returns how many records are left."""
+        outer, middle, inner = _LEVELS[signal]
+        for held in getattr(data, outer):
+            for some in getattr(held, middle):
+                around = held.resource, some.scope
+                if signal == "metrics":
+                    some.metrics = [one for one in some.metrics if self._points(one, *around)]
+                else:
+                    setattr(some, inner, self._chosen(getattr(some, inner), signal, *around))
+            _drop_empty(held, middle, inner)
+        _drop_empty(data, outer, middle)
+        return self._taken
+
+    def _points(self, metric: otlp.Metric, resource: otlp.Resource, scope: otlp.Scope) -> bool:
+        """Cut a metric's points; whether there are any left."""
+        before = self._taken
+        for kind in POINT_KINDS:
+            held = getattr(metric, kind)
+            if held is not None:
+                held.data_points = self._chosen(
+                    held.data_points, "metrics", resource, scope, metric
+                )
+        return self._taken > before
+
+    def _chosen(
+        self,
+        records: list[Any],
+        signal: str,
+        resource: otlp.Resource,
+        scope: otlp.Scope,
+        metric: otlp.Metric | None = None,
+    ) -> list[Any]:
+        keep = self._keep
+        if keep is not None:
+            records = [one for one in records if keep(Item(signal, resource, scope, metric, one))]
+        place = self._place
+        self._place += len(records)
+        if place < self._first or self._last is not None:
+            stop = None if self._last is None else max(self._last - place, 0)
+            records = records[max(self._first - place, 0) : stop]
+        self._taken += len(records)
+        return records
 
 
-_HELD: Final[dict[type, str]] = {
-    otlp.TracesData: "resource_spans",
-    otlp.ResourceSpans: "scope_spans",
-    otlp.ScopeSpans: "spans",
-    otlp.LogsData: "resource_logs",
-    otlp.ResourceLogs: "scope_logs",
-    otlp.ScopeLogs: "log_records",
-    otlp.MetricsData: "resource_metrics",
-    otlp.ResourceMetrics: "scope_metrics",
-    otlp.ScopeMetrics: "metrics",
+_LEVELS: Final = {
+    "traces": ("resource_spans", "scope_spans", "spans"),
+    "metrics": ("resource_metrics", "scope_metrics", "metrics"),
+    "logs": ("resource_logs", "scope_logs", "log_records"),
 }
 
 
-def _narrow_metric(metric: otlp.Metric, remaining: Any) -> None:
-    for kind in POINT_KINDS:
-        held = getattr(metric, kind)
-        if held is not None:
-            held.data_points = [point for point in held.data_points if next(remaining)]
-
-
-def _has_points(metric: otlp.Metric) -> bool:
-    held = [getattr(metric, kind) for kind in POINT_KINDS]
-    return any(one is not None and one.data_points for one in held)
+def _drop_empty(holder: Any, name: str, inner: str) -> None:
+    setattr(holder, name, [part for part in getattr(holder, name) if getattr(part, inner)])

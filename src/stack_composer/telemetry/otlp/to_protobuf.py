@@ -46,14 +46,16 @@ class _Field:
 
     Attributes:
         name: Of the struct's field.
+        tag: Its number and wire type, as they are written.
         write: See ``Write``.
         rivals: Members of its oneof that go before it.
     """
 
-    __slots__ = ("name", "rivals", "write")
+    __slots__ = ("name", "rivals", "tag", "write")
 
-    def __init__(self, name: str, write: Write, rivals: tuple[str, ...]) -> None:
+    def __init__(self, name: str, tag: bytes, write: Write, rivals: tuple[str, ...]) -> None:
         self.name = name
+        self.tag = tag
         self.write = write
         self.rivals = rivals
 
@@ -84,6 +86,16 @@ def encode_message(value: msgspec.Struct, depth: int = 0) -> bytes:
         if held is not None and not _is_beaten(value, field.rivals):
             out.append(field.write(held, depth))
     return b"".join(out)
+
+
+def writers(kind: type[msgspec.Struct]) -> dict[str, Write]:
+    """Give how each field of a struct is written, by its name."""
+    return {field.name: field.write for field in _FIELDS[kind]}
+
+
+def tags(kind: type[msgspec.Struct]) -> dict[str, bytes]:
+    """Give the tag of each field of a struct, by its name."""
+    return {field.name: field.tag for field in _FIELDS[kind]}
 
 
 def varint(value: int) -> bytes:
@@ -163,18 +175,18 @@ def _fixed32(value: int) -> bytes:
     return _pack_u32(value if 0 <= value <= _U32_MAX else 0)
 
 
-_PAYLOADS: Final[dict[str, tuple[int, Callable[[Any], bytes]]]] = {
-    "text": (wire.LENGTH, _text),
-    "bytes": (wire.LENGTH, _base64),
-    "bool": (wire.VARINT, _bool),
-    "enum": (wire.VARINT, _int32),
-    "uint32": (wire.VARINT, _uint32),
-    "uint64": (wire.VARINT, _uint64),
-    "sint32": (wire.VARINT, _zigzag32),
-    "fixed64": (wire.FIXED64, _fixed64),
-    "sfixed64": (wire.FIXED64, _sfixed64),
-    "double": (wire.FIXED64, _pack_double),
-    "fixed32": (wire.FIXED32, _fixed32),
+_PAYLOADS: Final[dict[str, Callable[[Any], bytes]]] = {
+    "text": _text,
+    "bytes": _base64,
+    "bool": _bool,
+    "enum": _int32,
+    "uint32": _uint32,
+    "uint64": _uint64,
+    "sint32": _zigzag32,
+    "fixed64": _fixed64,
+    "sfixed64": _sfixed64,
+    "double": _pack_double,
+    "fixed32": _fixed32,
 }
 _ZEROS: Final = frozenset({b"\0", bytes(4), bytes(8)})
 """Payloads that say what a missing field says."""
@@ -241,30 +253,32 @@ def _compiled() -> dict[type, list[_Field]]:
             rows.sort(key=lambda row: row[1] not in _FIRST)
             for at, (number, name, sort) in enumerate(rows):
                 # An attribute without a value has one all the same: that is no value.
-                always = defaults[name] is None or (
-                    struct_type is otlp.KeyValue and name == "value"
-                )
-                write = _writing(int(number), name, sort, kinds, always=always)
+                is_value = struct_type is otlp.KeyValue and name == "value"
+                always = is_value or defaults[name] is None
+                tag = varint(int(number) << 3 | _wire_type(sort, kinds))
+                write = _writing(tag, name, sort, kinds, always=always)
                 rivals = tuple(row[1] for row in rows[:at])
-                numbered.append((int(number), _Field(name, write, rivals)))
+                numbered.append((int(number), _Field(name, tag, write, rivals)))
         compiled[struct_type] = [field for _, field in sorted(numbered, key=lambda one: one[0])]
     return compiled
 
 
-def _writing(number: int, name: str, sort: str, kinds: set[str], *, always: bool) -> Write:
+def _wire_type(sort: str, kinds: set[str]) -> int:
+    is_length = sort.endswith("*") or sort in kinds
+    return wire.LENGTH if is_length else wire.READERS[sort][0]
+
+
+def _writing(tag: bytes, name: str, sort: str, kinds: set[str], *, always: bool) -> Write:
     many = sort.endswith("*")
     sort = sort.rstrip("*")
-    as_length = varint(number << 3 | wire.LENGTH)
     if sort in kinds:
-        return _messages(as_length) if many else _message(as_length, always=always)
+        return _messages(tag) if many else _message(tag, always=always)
     if sort == "id":
-        return _scalar(as_length, _id(32 if name == "trace_id" else 16), always=False)
+        return _scalar(tag, _id(32 if name == "trace_id" else 16), always=False)
     if sort == "int64":
-        return _integer(varint(number << 3 | wire.VARINT))
-    form, payload = _PAYLOADS[sort]
-    if many:
-        return _packed(as_length, payload)
-    return _scalar(varint(number << 3 | form), payload, always=always)
+        return _integer(tag)
+    payload = _PAYLOADS[sort]
+    return _packed(tag, payload) if many else _scalar(tag, payload, always=always)
 
 
 _FIELDS: Final = _compiled()

@@ -342,7 +342,7 @@ def _packed_varints(raw: bytes) -> list[int]:
 
 # -- the table -------------------------------------------------------------------------
 
-_READERS: Final[dict[str, tuple[int, Callable[[Any], Any]]]] = {
+READERS: Final[dict[str, tuple[int, Callable[[Any], Any]]]] = {
     "text": (LENGTH, _text),
     "id": (LENGTH, _hex),
     "bytes": (LENGTH, _base64),
@@ -449,7 +449,7 @@ def _fields(name: str, sort: str, messages: dict[str, _Message]) -> list[tuple[i
     if sort == "uint64":
         single = VARINT, _Field(name, int, many=True)
     else:
-        wire, read = _READERS[sort]
+        wire, read = READERS[sort]
         single = wire, _Field(name, read, many=many)
     if not many:
         return [single]
