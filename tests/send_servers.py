@@ -32,12 +32,14 @@ class Server:
         port: On 127.0.0.1.
         requests: In the order in which they came.
         connections: How many were taken.
+        closed: How many of these were closed again.
     """
 
     def __init__(self, port: int) -> None:
         self.port = port
         self.requests: list[Request] = []
         self.connections = 0
+        self.closed = 0
 
 
 def read_request(connection: socket.socket) -> Request | None:
@@ -89,6 +91,7 @@ def serving(
                 open_ones.append(taken)
             with taken:
                 talk(taken, server)
+        server.closed += 1
 
     def accept() -> None:
         with contextlib.suppress(OSError):

@@ -158,10 +158,10 @@ def test_e13_a_connection_that_was_closed_meanwhile_is_made_anew() -> None:
 
     with serving(talk) as server, sender_to(f"http://127.0.0.1:{server.port}") as send:
         outcomes = []
-        for _ in range(5):
+        for number in range(1, 6):
             outcomes.append(send())
-            # Until the server's end has come: it is a segment behind the answer.
-            time.sleep(0.05)
+            while server.closed < number:
+                time.sleep(0.01)
     assert [found.verdict for found in outcomes] == ["delivered"] * 5
     assert server.connections == 5
 
@@ -316,11 +316,25 @@ def test_e2_a_connection_that_is_reset_is_retried() -> None:
     ],
 )
 def test_odd_answers_that_are_answers(data: bytes) -> None:
-    with serving(saying(data)) as server, sender_to(f"http://127.0.0.1:{server.port}") as send:
+    assert outcome_of(saying(data)).verdict == "delivered"
+
+
+def test_what_comes_behind_an_answer_is_not_taken_for_the_next_one() -> None:
+    said = threading.Event()
+
+    def talk(connection: socket.socket, server: Server) -> None:
+        while (request := read_request(connection)) is not None:
+            server.requests.append(request)
+            connection.sendall(response())
+            if len(server.requests) == 1:
+                connection.sendall(response(400, b"", "text/plain"))
+                said.set()
+
+    with serving(talk) as server, sender_to(f"http://127.0.0.1:{server.port}") as send:
         assert send().verdict == "delivered"
-        # What came behind it is not taken for the next answer.
+        assert said.wait(10)
         assert send().verdict == "delivered"
-    assert server.connections == 2
+        assert len(server.requests) == 2
 
 
 # -- slow servers: one deadline for all --------------------------------------------------

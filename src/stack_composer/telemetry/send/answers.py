@@ -50,7 +50,6 @@ _WORDS: Final = {
     403: "the credentials do not permit this",
     404: "there is nothing at this path",
     405: "this path takes no such request",
-    407: "the proxy wants a user and a password",
     415: "it does not take this protocol or compression",
 }
 
@@ -321,6 +320,22 @@ def clean(text: str | bytes | object, secrets: Iterable[str] = ()) -> str:
     )
     plain = " ".join(plain.split())
     return plain if len(plain) <= MESSAGE_CHARS_MAX else plain[: MESSAGE_CHARS_MAX - 3] + "..."
+
+
+def outcome_of_proxy(status: str, place: str) -> Outcome:
+    """Judge what a proxy answers to CONNECT, other than yes.
+
+    Args:
+        status: Three digits.
+        place: The proxy's address, without credentials.
+    """
+    if status in ("401", "407"):
+        words = f"the proxy {place} wants a user and a password, or others than it was given"
+    else:
+        words = f"the proxy {place} answers {status}"
+    # Of five hundred and something it is the way beyond that fails: no connection.
+    verdict = RETRY if status.startswith("5") else REFUSED
+    return Outcome(verdict, f"proxy {status}", 0, words)
 
 
 # -- gRPC ------------------------------------------------------------------------------

@@ -109,7 +109,7 @@ class GrpcSender:
                 compression=grpc.Compression.Gzip if packed else grpc.Compression.NoCompression,
             )
         except grpc.RpcError as error:
-            return _outcome(error, len(message.body), way)
+            return _outcome(error, len(message.body), way, self._proxies[message.signal])
         try:
             return Outcome(answers.DELIVERED, "OK", *answers.partial_of_protobuf(answer))
         except LineRefusedError:
@@ -197,18 +197,23 @@ def _system_roots() -> bytes | None:
     return "".join(map(ssl.DER_cert_to_PEM_cert, found)).encode("ascii") or None
 
 
-def _outcome(error: Any, sent_bytes: int, way: Way) -> Outcome:
+def _outcome(error: Any, sent_bytes: int, way: Way, proxy: Proxy | None) -> Outcome:
     code, details = error.code().name, error.details() or ""
+    status = details.partition(_OF_PROXY)[2][:3]
+    if proxy is not None and code == "UNAVAILABLE" and status.isdigit():
+        return answers.outcome_of_proxy(status, proxy.url)
     if code in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
         for words, verdict, status, ours in _FAILURES:
             if words in details:
                 limit = f": more than {way.timeout_s:g} s" if way.timeout_s else ""
-                text = ours.format(place=way.address.origin, limit=limit)
+                through = f", or at the proxy {proxy.url}" if proxy else ""
+                text = ours.format(place=way.address.origin, limit=limit, proxy=through)
                 return Outcome(verdict, status, 0, text)
     metadata = error.trailing_metadata() or ()
     return answers.outcome_of_grpc(code, details, metadata, sent_bytes=sent_bytes)
 
 
+_OF_PROXY: Final = "HTTP proxy returned response code "
 _FAILURES: Final = (
     (
         "CERTIFICATE_VERIFY_FAILED",
@@ -238,13 +243,7 @@ _FAILURES: Final = (
         "Connection refused",
         answers.RETRY,
         "UNAVAILABLE",
-        "nobody listens at {place}",
-    ),
-    (
-        "HTTP proxy returned response code 407",
-        answers.REFUSED,
-        "407",
-        "the proxy wants a user and a password, or others than it was given",
+        "nobody listens at {place}{proxy}",
     ),
     (
         "DNS resolution failed",

@@ -201,7 +201,7 @@ class HttpSender:
             raise
         response.release_conn()
         if proxy is not None and response.status == 407:
-            return Outcome(answers.REFUSED, "407", 0, _PROXY_WORDS)
+            return answers.outcome_of_proxy("407", proxy.url)
         return answers.outcome_of_http(way.protocol, response.status, headers, body)
 
     def _manager(self, signal: str) -> urllib3.PoolManager:
@@ -245,7 +245,6 @@ _FAILED: Final = (
     ValueError,
     _BadAnswerError,
 )
-_PROXY_WORDS: Final = "the proxy wants a user and a password, or others than it was given"
 _inherited: list[Any] = []
 """Connections of the parent process, kept so that nothing here closes them."""
 
@@ -424,11 +423,7 @@ def _proxy_failure(causes: list[BaseException], proxy: Proxy) -> Outcome | None:
         # The words are those of http.client: "Tunnel connection failed: 407 Proxy ...".
         status = str(cause).partition("Tunnel connection failed: ")[2][:3]
         if type(cause) is OSError and status.isdigit():
-            words = f"the proxy {proxy.url} answers {status}"
-            if status == "407":
-                return Outcome(answers.REFUSED, "407", 0, _PROXY_WORDS)
-            again = int(status) in answers.RETRIED
-            return Outcome(answers.RETRY if again else answers.REFUSED, status, 0, words)
+            return answers.outcome_of_proxy(status, proxy.url)
     if not any(isinstance(cause, exceptions.ProxyError) for cause in causes):
         return None
     for cause in causes:
