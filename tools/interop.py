@@ -1,6 +1,6 @@
 """Build the programs that others run, let them and us speak, print a table of what held.
 
-Usage: ``make interop``, or with ``ARGS=--build`` only the building.
+Usage: ``make interop``; ``ARGS=--build`` only builds, other ``ARGS`` are pytest's.
 
 rotel and the official SDK come with the development packages. The OpenTelemetry
 Collector and Jaeger are built with Go, once, into the user's folder of caches: some six
@@ -72,8 +72,7 @@ def main() -> int:
     """Build, run, print."""
     parser = argparse.ArgumentParser(description="speak with other programs")
     parser.add_argument("--build", action="store_true", help="only build")
-    parser.add_argument("rest", nargs="*", help="for pytest")
-    args = parser.parse_args()
+    args, rest = parser.parse_known_args()
     for name in BUILT:
         print(build(name), flush=True)
     if args.build:
@@ -81,7 +80,7 @@ def main() -> int:
     table = Table()
     os.chdir(HERE)
     paths = [str(SUITE / f"{name}.py") for name in MODULES if (SUITE / f"{name}.py").exists()]
-    code = pytest.main(["-q", *paths, *args.rest], plugins=[table])
+    code = pytest.main(["-q", *paths, *rest], plugins=[table])
     print()
     print("\n".join(table.lines()))
     return int(code)

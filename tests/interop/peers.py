@@ -22,6 +22,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
 import urllib.request
 import zlib
 from collections.abc import Callable, Iterator
@@ -170,7 +171,11 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def running(
-    command: list[str | Path], folder: Path, *ports: int, environ: dict[str, str] | None = None
+    command: list[str | Path],
+    folder: Path,
+    *ports: int,
+    environ: dict[str, str] | None = None,
+    end_s_max: float = 15.0,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run a program until the block ends; in it, it listens on all ``ports``.
 
@@ -191,14 +196,14 @@ def running(
         _wait_for_ports(process, ports, log)
         yield process
     finally:
-        end(process)
+        end(process, end_s_max)
 
 
-def end(process: subprocess.Popen[bytes]) -> None:
+def end(process: subprocess.Popen[bytes], seconds: float) -> None:
     """Ask a process to end, and end it if it does not."""
     process.terminate()
     try:
-        process.wait(timeout=15)
+        process.wait(timeout=seconds)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
@@ -242,6 +247,11 @@ class Doors(NamedTuple):
     grpc: int = 0
     query: int = 0
     thrift: int = 0
+    log: Path = Path()
+
+    def said(self, words: str) -> Callable[[], bool]:
+        """Whether its log has these words, as a question to ask again."""
+        return lambda: words in self.log.read_text(errors="replace")
 
     def url(self, door: str = "http") -> str:
         """The base address of a door."""
@@ -252,6 +262,13 @@ def ask(url: str) -> Any:
     """GET a JSON value."""
     with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310  # our own peer
         return json.loads(answer.read())
+
+
+def asked(url: str) -> Any:
+    """The same; None while the server says that it does not know."""
+    with contextlib.suppress(urllib.error.HTTPError):
+        return ask(url)
+    return None
 
 
 @contextlib.contextmanager
@@ -285,9 +302,10 @@ def collector(
         receivers: Likewise; not given: OTLP, by both doors. A name that ends in
             ``/traces`` and so on is only in that pipeline, so too for exporters.
     """
-    doors = Doors()
+    program = needed("collector")
+    doors = Doors(log=folder / f"{program.name}.log")
     if receivers is None:
-        doors = Doors(http=free_port(), grpc=free_port())
+        doors = doors._replace(http=free_port(), grpc=free_port())
         protocols = {
             "http": {"endpoint": f"127.0.0.1:{doors.http}"},
             "grpc": {"endpoint": f"127.0.0.1:{doors.grpc}"},
@@ -306,11 +324,10 @@ def collector(
         "exporters": exporters,
         "service": {"pipelines": pipelines, "telemetry": {"metrics": {"level": "none"}}},
     }
-    program = needed("collector")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "collector.yaml").write_text(json.dumps(config))
     command: list[str | Path] = [program, "--config", f"file:{folder / 'collector.yaml'}"]
-    with running(command, folder, *filter(None, doors)):
+    with running(command, folder, *filter(None, doors[:2])):
         yield doors
 
 
@@ -357,7 +374,8 @@ def jaeger(folder: Path) -> Iterator[Doors]:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "jaeger.yaml").write_text(json.dumps(config))
     command: list[str | Path] = [program, "--config", f"file:{folder / 'jaeger.yaml'}"]
-    with running(command, folder, *ports):
+    # It waits ten seconds for who may still ask; what it keeps is in its memory.
+    with running(command, folder, *ports, end_s_max=0.1):
         yield Doors(http=http, grpc=grpc, query=query, thrift=thrift)
 
 
@@ -474,5 +492,5 @@ def serving(
     doors = Doors(http=free_port(), grpc=free_port() if grpc else 0)
     command: list[str | Path] = [*OURS, "serve", "--dir", folder]
     command += ["--http-port", str(doors.http), "--grpc-port", str(doors.grpc)]
-    with running(command, logs, *filter(None, doors), environ=environ):
+    with running(command, logs, *filter(None, doors[:2]), environ=environ):
         yield doors

@@ -33,8 +33,8 @@ REQUESTS: dict[str, type[Message]] = {
     "logs": ExportLogsServiceRequest,
 }
 
-REMOTE_FLAGS = 0x300
-"""The bits of a span's flags that say whether its parent is remote."""
+LOCAL, REMOTE = 0x101, 0x200
+"""Of a span's flags: sampled, and it is known where the parent is; it is remote."""
 _NESTED = {
     "traces": ("resourceSpans", "scopeSpans", "spans"),
     "metrics": ("resourceMetrics", "scopeMetrics", "metrics"),
@@ -70,15 +70,19 @@ def from_folder(signal: str, folder: Path) -> list[str]:
 def as_stored(found: Iterable[str]) -> list[str]:
     """Records as our receiver keeps them, less what ``docs/import-export.md`` says it does not.
 
-    Of a span's flags it keeps whether the parent is remote; the lower bits say "sampled",
-    which is true of whatever is stored. Exemplars are left out, and counted.
+    Of a span's flags it keeps that the parent is remote, and says that it is not where
+    nobody said; the lower bits say "sampled", which is true of whatever is stored.
+    Exemplars are left out, and counted. A log record that nobody says when it was observed
+    was observed when it happened.
     """
     stored = []
     for text in found:
         whole = json.loads(text)
         record = whole["record"]
         if "startTimeUnixNano" in record:
-            record["flags"] = record.get("flags", 0) & REMOTE_FLAGS | 1
+            record["flags"] = record.get("flags", 0) & REMOTE | LOCAL
+        elif "timeUnixNano" in record:
+            record.setdefault("observedTimeUnixNano", record["timeUnixNano"])
         for kind in _POINTS:
             for point in record.get(kind, {}).get("dataPoints", ()):
                 point.pop("exemplars", None)
@@ -130,7 +134,9 @@ def _buckets(point: dict[str, Any]) -> dict[str, dict[str, str]]:
 def _in_order(value: Any) -> Any:
     if isinstance(value, dict):
         return {
-            key: _in_order(held) for key, held in value.items() if (key, held) != ("status", {})
+            key: _in_order(held)
+            for key, held in value.items()
+            if (key, held) not in (("status", {}), ("body", {}))
         }
     if isinstance(value, list):
         held = [_in_order(item) for item in value]
