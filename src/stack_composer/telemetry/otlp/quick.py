@@ -33,6 +33,7 @@ LEARNT_CHARS_MAX: Final = 256
 # How deep a record stands, for the bound on depth.
 _DEPTH: Final = 3
 _write = to_protobuf.writers(otlp.Span)
+_write_log = to_protobuf.writers(otlp.LogRecord)
 
 _SPAN: Final = to_protobuf.tags(otlp.Span)
 _PAIR: Final = to_protobuf.tags(otlp.KeyValue)
@@ -40,6 +41,9 @@ _VALUE: Final = to_protobuf.tags(otlp.AnyValue)
 _RESOURCE_SPANS: Final = to_protobuf.tags(otlp.TracesData)["resource_spans"]
 _SCOPE_SPANS: Final = to_protobuf.tags(otlp.ResourceSpans)["scope_spans"]
 _SPANS: Final = to_protobuf.tags(otlp.ScopeSpans)["spans"]
+_RESOURCE_LOGS: Final = to_protobuf.tags(otlp.LogsData)["resource_logs"]
+_SCOPE_LOGS: Final = to_protobuf.tags(otlp.ResourceLogs)["scope_logs"]
+_LOGS: Final = to_protobuf.tags(otlp.ScopeLogs)["log_records"]
 # What stands before a span, by its size.
 _OPENINGS: Final = [_SPANS + varint(size) for size in range(1_024)]
 
@@ -51,6 +55,10 @@ _NO_TRACE: Final = "0" * 32
 _NO_SPAN: Final = "0" * 16
 _START: Final = _SPAN["start_time_unix_nano"][0]
 _END: Final = _SPAN["end_time_unix_nano"][0]
+_LOG: Final = to_protobuf.tags(otlp.LogRecord)
+_TIME: Final = _LOG["time_unix_nano"][0]
+_OBSERVED: Final = _LOG["observed_time_unix_nano"][0]
+_BODY: Final = _LOG["body"]
 _TEXT: Final = _VALUE["string_value"]
 _INTEGER: Final = _VALUE["int_value"]
 _DOUBLE: Final = _VALUE["double_value"]
@@ -65,6 +73,7 @@ _RARE: Final = (
 _I64_MAX: Final = (1 << 63) - 1
 _U64_MAX: Final = (1 << 64) - 1
 _pack_times = struct.Struct("<BQBQ").pack
+_pack_time = struct.Struct("<BQ").pack
 _pack_double = struct.Struct("<d").pack
 
 
@@ -76,6 +85,7 @@ class Encoder:
         self._log_attributes = _Attributes(otlp.LogRecord)
         self._names: dict[tuple[str, int], bytes] = {}
         self._ends: dict[tuple[str, int, int], bytes] = {}
+        self._severities: dict[tuple[int, str], bytes] = {}
 
     def encode(self, data: otlp.TracesData | otlp.MetricsData | otlp.LogsData) -> bytes:
         """Give what ``to_protobuf.encode`` gives.
@@ -85,6 +95,8 @@ class Encoder:
         """
         if isinstance(data, otlp.TracesData):
             return b"".join([self._resource_spans(held) for held in data.resource_spans])
+        if isinstance(data, otlp.LogsData):
+            return b"".join([self._resource_logs(held) for held in data.resource_logs])
         return to_protobuf.encode(data)
 
     def _resource_spans(self, held: otlp.ResourceSpans) -> bytes:
@@ -129,6 +141,46 @@ class Encoder:
         if len(status.message) <= LEARNT_CHARS_MAX:
             _make_room(self._ends)
             self._ends[status.message, status.code, flags] = raw
+        return raw
+
+    def _resource_logs(self, held: otlp.ResourceLogs) -> bytes:
+        write = to_protobuf.writers(otlp.ResourceLogs)
+        parts = [write["resource"](held.resource, 1)]
+        parts += [self._scope_logs(some) for some in held.scope_logs]
+        parts.append(write["schema_url"](held.schema_url, 1))
+        return _RESOURCE_LOGS + with_length(b"".join(parts))
+
+    def _scope_logs(self, some: otlp.ScopeLogs) -> bytes:
+        write = to_protobuf.writers(otlp.ScopeLogs)
+        parts = [write["scope"](some.scope, 2)]
+        for record in some.log_records:
+            raw = self._log(record)
+            parts += (_LOGS, varint(len(raw)), raw)
+        parts.append(write["schema_url"](some.schema_url, 2))
+        return _SCOPE_LOGS + with_length(b"".join(parts))
+
+    def _log(self, record: otlp.LogRecord) -> bytes:
+        severity = self._severities.get((record.severity_number, record.severity_text))
+        if severity is None:
+            severity = self._severity(record.severity_number, record.severity_text)
+        attributes = record.attributes
+        pairs = self._log_attributes.encode(attributes) if attributes else ()
+        return b"".join(
+            [
+                _fixed(_TIME, record.time_unix_nano),
+                severity,
+                _body(record),
+                *pairs,
+                *_log_end(record),
+            ]
+        )
+
+    def _severity(self, number: int, text: str) -> bytes:
+        raw = _write_log["severity_number"](number, _DEPTH)
+        raw += _write_log["severity_text"](text, _DEPTH)
+        if len(text) <= LEARNT_CHARS_MAX:
+            _make_room(self._severities)
+            self._severities[number, text] = raw
         return raw
 
 
@@ -292,3 +344,32 @@ def _rare(span: otlp.Span) -> bytes:
     ):
         return b""
     return b"".join([_write[name](getattr(span, name), _DEPTH) for name in _RARE])
+
+
+def _fixed(tag: int, number: int) -> bytes:
+    """Encode a time; b"" for 0, and for what its field cannot hold."""
+    return _pack_time(tag, number) if 0 < number <= _U64_MAX else b""
+
+
+def _body(record: otlp.LogRecord) -> bytes:
+    text = record.body.string_value
+    if text is None:
+        return _write_log["body"](record.body, _DEPTH)
+    return _BODY + with_length(_TEXT + with_length(text.encode("utf-8", "replace")))
+
+
+def _log_end(record: otlp.LogRecord) -> list[bytes]:
+    """Encode what stands behind a log record's attributes; most of it is rarely there."""
+    parts = []
+    if record.dropped_attributes_count or record.flags:
+        parts += [_written(record, "dropped_attributes_count"), _written(record, "flags")]
+    if record.trace_id or record.span_id:
+        parts += [_written(record, "trace_id"), _written(record, "span_id")]
+    parts.append(_fixed(_OBSERVED, record.observed_time_unix_nano))
+    if record.event_name:
+        parts.append(_written(record, "event_name"))
+    return parts
+
+
+def _written(record: otlp.LogRecord, name: str) -> bytes:
+    return _write_log[name](getattr(record, name), _DEPTH)
