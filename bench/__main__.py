@@ -32,6 +32,7 @@ SCENARIOS = (
     "latency",
     "memory",
     "receive",
+    "upload",
     "stats_command",
     "month_commands",
 )

@@ -137,6 +137,12 @@ def _receive(key: str, what: str, case: str, contender: str, goal: float | None)
     return Goal(key, what, "µs", 1e-3, ours, peer, "rotel, into nowhere, unredacted", goal=goal)
 
 
+def _upload(key: str, what: str, contender: str) -> Goal:
+    ours = Source("upload", "plain", contender, "cpu_ns")
+    peer = Source("upload", "plain", "sdk", "cpu_ns")
+    return Goal(key, what, "µs", 1e-3, ours, peer, "SDK's exporter, from memory")
+
+
 GOALS = (
     Goal(
         "disabled",
@@ -228,6 +234,19 @@ GOALS = (
     _receive("receive_small", "the same, 30 plain spans a request", "small", "native", None),
     _receive("receive_json", "the same, JSON, 510 plain spans", "plain", "native_json", None),
     _receive("receive_grpc", "received by gRPC, 510 spans a request", "plain", "native_grpc", None),
+    _upload("upload_protobuf", "uploaded, protobuf, gzip", "native"),
+    _upload("upload_unpacked", "uploaded, protobuf, not packed", "native_plain"),
+    _upload("upload_json", "uploaded, JSON, gzip", "native_json"),
+    Goal(
+        "upload_memory",
+        "the most memory an upload of 1 M spans takes",
+        "B",
+        1.0,
+        Source("upload", "plain", "native", "rss_bytes"),
+        Source("upload", "plain", "native_json", "rss_bytes"),
+        "ours, JSON",
+        goal=100e6,
+    ),
     _stats("stats_sketches", "stats over 1 M spans, sketches", "sketches", 0.15),
     _stats("stats_ad_hoc", "stats over 1 M spans, decoding", "ad_hoc", 2.5),
     _month("stats_day", "a month kept: stats of a day", 1.0),

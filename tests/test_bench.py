@@ -19,6 +19,7 @@ SCENARIOS = (
     "latency",
     "memory",
     "receive",
+    "upload",
     "stats_command",
     "month_commands",
 )
