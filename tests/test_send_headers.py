@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from send_servers import answering, destination_at, response, serving
 from stack_composer.telemetry.errors import SendError
 from stack_composer.telemetry.send.headers import (
     SERVICE,
@@ -18,6 +19,7 @@ from stack_composer.telemetry.send.headers import (
     read_keychain_headers,
     write_keychain_headers,
 )
+from stack_composer.telemetry.send.sender import message_of, open_sender
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -166,3 +168,23 @@ def test_without_a_keychain_there_is_a_hint() -> None:
         assert "key_file" not in caught.value.hint
     finally:
         keyring.set_keyring(before)
+
+
+def test_the_keychain_is_opened_when_something_is_sent_and_not_before(keychain: Keychain) -> None:
+    with serving(answering(response())) as server:
+        url = f"http://127.0.0.1:{server.port}"
+        write_keychain_headers(url, {"Authorization": "word-of-nobody"})
+        keychain.is_broken = True
+        found = destination_at(
+            url,
+            upload_headers_from="keychain",
+            environ={"OTEL_EXPORTER_OTLP_HEADERS": "authorization=of-the-environment"},
+        )
+        assert (found.headers, found.warnings) == ({}, ())
+        with pytest.raises(SendError, match="the keychain cannot be used"):
+            open_sender(found, {})
+        keychain.is_broken = False
+        sender = open_sender(found, {})
+        assert sender.send(message_of(found, "logs", b"", 0)).verdict == "delivered"
+        sender.close()
+    assert server.requests[0].headers["authorization"] == "word-of-nobody"

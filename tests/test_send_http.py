@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import trustme
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 
@@ -506,6 +508,34 @@ def test_e6_an_answer_that_is_not_packed_as_it_says_is_no_answer(
 ) -> None:
     found = outcome_of(answering(response(200, body, content_encoding=encoding)))
     assert (found.verdict, found.status) == ("retry", "no answer")
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(
+        st.binary(max_size=40)
+        | st.sampled_from(
+            [
+                b"HTTP/1.1 200 OK\r\n",
+                b"HTTP/1.1 503 x\r\n",
+                b"content-length: 2\r\n",
+                b"content-type: application/json\r\n",
+                b"content-encoding: gzip\r\n",
+                b"transfer-encoding: chunked\r\n",
+                b"retry-after: ",
+                b"\r\n",
+                b"{}",
+                b"2\r\n{}\r\n0\r\n\r\n",
+            ]
+        ),
+        max_size=8,
+    ).map(b"".join)
+)
+def test_whatever_a_server_says_there_is_an_outcome(data: bytes) -> None:
+    found = outcome_of(saying(data))
+    assert found.verdict in ("delivered", "retry", "refused", "too_large")
+    assert (found.verdict == "delivered") <= (b"HTTP/1." in data)
+    assert found.message.isascii()
 
 
 # -- E11: certificates -------------------------------------------------------------------

@@ -30,7 +30,7 @@ CONTENT_TYPES: Final = {
 _FILE_TYPES: Final = {"gzip": "application/gzip", "zstd": "application/zstd"}
 _FILE_ENDINGS: Final = {"gzip": ".gz", "zstd": ".zst", "none": ""}
 _GZIP_LEVEL: Final = 4
-"""Of what programs record, level 6 takes off 4 % more and costs 1.7 times the time."""
+"""Level 6 takes off another 3 % of spans in protobuf, 9 % in JSON, for half as much time again."""
 
 
 class Message(NamedTuple):
