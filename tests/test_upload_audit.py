@@ -15,21 +15,21 @@ import pytest
 from stack_composer.telemetry import effects
 from stack_composer.telemetry.errors import FolderRefusedError, StoreError
 from stack_composer.telemetry.store import folder as folder_module
-from stack_composer.telemetry.store import lock
+from stack_composer.telemetry.store import lock, names, reader
 from stack_composer.telemetry.upload import audit as audit_module
-from stack_composer.telemetry.upload.audit import (
+from stack_composer.telemetry.upload.anchor import anchor_path, read_anchor
+from stack_composer.telemetry.upload.audit import Audit
+from stack_composer.telemetry.upload.entries import (
     ENTRY_BYTES_MAX,
     GENESIS,
-    Audit,
+    Entry,
     Part,
     Position,
     Selected,
     Sending,
-    anchor_path,
     hash_of,
-    read_anchor,
-    read_entries,
 )
+from stack_composer.telemetry.upload.history import read_entries, read_parts
 from stack_composer.telemetry.upload.ledger import Ledger, Range, merged, read_ledger
 from stack_composer.telemetry.upload.verify import PROBLEMS_MAX, Verification, verify
 
@@ -96,6 +96,9 @@ class Place:
 
     def verify(self) -> Verification:
         return verify(str(self.directory), str(self.anchors))
+
+    def parts(self) -> list[Path]:
+        return sorted(self.directory.glob("audit-*.jsonl.zst"))
 
     def problems(self) -> list[tuple[int, str]]:
         return [(line, what) for line, what in self.verify().problems]
@@ -411,7 +414,9 @@ def test_a_clock_before_1970_or_stepping_back_does_no_harm(
 
 CHILD = """
 import sys
+from stack_composer.telemetry.upload import audit
 from stack_composer.telemetry.upload.audit import *
+audit.PART_BYTES_MAX = int(sys.argv[5])
 log = Audit(sys.argv[1], sys.argv[2])
 for at in range(int(sys.argv[3])):
     part = Part(sys.argv[4], Position(at), Position(at + 1))
@@ -422,29 +427,45 @@ for at in range(int(sys.argv[3])):
 """
 
 
-def child(place: Place, count: int, bundle: str) -> subprocess.Popen[bytes]:
+def child(
+    place: Place, count: int, bundle: str, part_bytes_max: int = 2**20
+) -> subprocess.Popen[bytes]:
+    numbers = str(count), bundle, str(part_bytes_max)
     return subprocess.Popen(
-        [sys.executable, "-c", CHILD, place.directory, place.anchors, str(count), bundle],
+        [sys.executable, "-c", CHILD, place.directory, place.anchors, *numbers],
         stdout=subprocess.PIPE,
     )
 
 
-def test_many_processes_append_and_the_chain_holds(place: Place) -> None:
-    children = [child(place, 50, f"{number}.traces") for number in range(4)]
+@pytest.mark.parametrize("part_bytes_max", [2**20, 5_000])
+def test_many_processes_append_and_the_chain_holds(place: Place, part_bytes_max: int) -> None:
+    children = [child(place, 50, f"{number}.traces", part_bytes_max) for number in range(4)]
+    seen = 0
+    while any(one.poll() is None for one in children):
+        # Looked at while it grows, it is right too.
+        found = place.verify()
+        assert found.problems == ()
+        assert found.lines >= seen
+        seen = found.lines
     for one in children:
         assert one.communicate()[1] is None
         assert one.returncode == 0
     found = place.verify()
-    assert found == fine(lines=1 + 4 * 100, requests=200)
+    parts = len(place.parts())
+    assert found == fine(lines=1 + parts + 4 * 100, requests=200)
+    assert (parts > 10) is (part_bytes_max == 5_000)
     ledger = read_ledger(str(place.directory))
     for number in range(4):
         (whole,) = ledger.sent("https://x:443", "raw", f"{number}.traces")
         assert whole == Range(Position(0), Position(50), EVERYTHING)
 
 
+@pytest.mark.parametrize("part_bytes_max", [2**20, 1_500])
 @pytest.mark.parametrize("after", [1, 7, 20])
-def test_a_killed_process_leaves_a_chain_that_holds(place: Place, after: int) -> None:
-    one = child(place, 10**6, "a.traces")
+def test_a_killed_process_leaves_a_chain_that_holds(
+    place: Place, after: int, part_bytes_max: int
+) -> None:
+    one = child(place, 10**6, "a.traces", part_bytes_max)
     assert one.stdout is not None
     for _ in range(after):
         one.stdout.readline()
@@ -560,6 +581,177 @@ def test_what_is_unknown_to_this_version_is_read_over(place: Place) -> None:
     assert place.problems() == []
 
 
+# The parts.
+
+
+@pytest.fixture
+def in_parts(place: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """A log of many small parts."""
+    monkeypatch.setattr(audit_module, "PART_BYTES_MAX", 3_000)
+    for at in range(40):
+        place.deliver(request(at, at + 1))
+    place.log.flush()
+    assert len(place.parts()) > 5
+    return place
+
+
+def test_a_log_that_has_grown_large_is_closed_and_read_on(in_parts: Place) -> None:
+    parts = in_parts.parts()
+    found = in_parts.verify()
+    assert found == fine(lines=81 + len(parts), requests=40)
+    assert in_parts.path.stat().st_size < 4_000
+    named = [names.audit_part(part.name) or (0, 0) for part in parts]
+    assert [number for number, _ in named] == list(range(1, len(parts) + 1))
+    assert all(abs(effects.wall_ns() - until_ns) < 10**11 for _, until_ns in named)
+    assert {part.stat().st_mode & 0o777 for part in parts} == {0o600}
+    sent = read_ledger(str(in_parts.directory)).sent(ORIGIN, "raw", BUNDLE)
+    assert sent == [Range(Position(0), Position(40), EVERYTHING)]
+    (first, *_, last) = in_parts.entries()
+    assert (first["entry"], first["part"]) == ("begun", len(parts) + 1)
+    assert last["entry"] == "answer"
+    assert reader.list_bundles(str(in_parts.directory)).foreign == []
+    assert not (in_parts.directory / names.AUDIT_NEW).exists()
+
+
+@pytest.mark.parametrize("which", [0, 1, -1])
+def test_a_part_that_is_gone_or_another_shows(in_parts: Place, which: int) -> None:
+    parts = in_parts.parts()
+    kept = parts[which].read_bytes()
+    parts[which].unlink()
+    assert in_parts.problems()
+    parts[which].write_bytes(parts[2].read_bytes())
+    assert in_parts.problems()
+    parts[which].write_bytes(kept[:-9] + b"\xff" + kept[-8:])
+    assert in_parts.problems()
+    parts[which].write_bytes(kept[: len(kept) // 2])
+    assert in_parts.problems()
+    parts[which].write_bytes(kept)
+    assert in_parts.problems() == []
+
+
+def test_an_end_that_is_gone_with_whole_parts_shows(in_parts: Place) -> None:
+    kept = in_parts.path.read_bytes()
+    in_parts.path.unlink()
+    number = len(in_parts.parts()) + 1
+    assert in_parts.problems() == [
+        (0, f"part {number} of the log was {len(kept):,} bytes long, and that end is gone")
+    ]
+    in_parts.deliver(request(99, 100))
+    assert in_parts.kinds() == ["begun", "missing", "sending", "answer"]
+    assert in_parts.problems()
+    # An older end in its place, with the parts after it.
+    in_parts.path.write_bytes(b"".join(kept.splitlines(keepends=True)[:1]))
+    in_parts.deliver(request(99, 100))
+    assert "missing" in in_parts.kinds()
+
+
+def test_an_anchor_of_an_earlier_part_is_met_there(place: Place, tmp_path: Path) -> None:
+    other = str(tmp_path / "other")
+    Audit(str(place.directory), other).sending(request())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(audit_module, "PART_BYTES_MAX", 3_000)
+        for at in range(20):
+            place.deliver(request(at, at + 1))
+    assert len(place.parts()) > 1
+    assert verify(str(place.directory), other).problems == ()
+    Audit(str(place.directory), other).sending(request())
+    assert place.problems() == []
+    assert "missing" not in place.kinds()
+
+
+def test_closed_and_killed_before_the_new_file_came_it_is_read_once(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for at in range(10):
+        place.deliver(request(at, at + 1))
+    monkeypatch.setattr(audit_module, "PART_BYTES_MAX", 3_000)
+    real_rename = folder_module.Folder.rename
+
+    def rename(self: folder_module.Folder, old: str, new: str) -> None:
+        if new == names.AUDIT:
+            raise OSError(errno.EIO, "killed here")
+        real_rename(self, old, new)
+
+    monkeypatch.setattr(folder_module.Folder, "rename", rename)
+    place.deliver(request(10, 11))
+    assert len(place.parts()) >= 1
+    assert place.verify() == fine(lines=23, requests=11)
+    monkeypatch.setattr(folder_module.Folder, "rename", real_rename)
+    (place.directory / names.AUDIT_NEW).write_bytes(b"half")
+    place.deliver(request(11, 12))
+    assert place.verify() == fine(lines=26, requests=12)
+    assert place.kinds() == ["begun", "sending", "answer"]
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "full"), ImportError("no zstd")])
+def test_a_part_that_cannot_be_made_hinders_nothing(
+    place: Place, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    monkeypatch.setattr(audit_module, "PART_BYTES_MAX", 1_000)
+
+    def refuse(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(audit_module, "_pack", refuse)
+    for at in range(5):
+        place.deliver(request(at, at + 1))
+    assert place.parts() == []
+    assert place.verify() == fine(lines=11, requests=5)
+
+
+def test_who_reads_while_a_part_is_closed_misses_nothing(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for at in range(10):
+        place.deliver(request(at, at + 1))
+    reading = read_parts(str(place.directory))
+    number, lines = next(reading)
+    monkeypatch.setattr(audit_module, "PART_BYTES_MAX", 1_000)
+    place.deliver(request(10, 11))
+    assert number == 1
+    assert sum(b'"sending"' in line for line in lines) == 10
+    assert list(reading) == []
+
+
+def test_parts_that_were_closed_long_ago_need_not_be_read(
+    in_parts: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = str(in_parts.directory)
+    now_ns = effects.wall_ns()
+
+    def numbers(since_ns: int) -> list[int]:
+        return [number for number, _ in read_parts(directory, since_ns=since_ns)]
+
+    parts = len(in_parts.parts())
+    assert numbers(now_ns - 3600 * 10**9) == list(range(1, parts + 2))
+    assert numbers(now_ns + 3600 * 10**9) == [parts + 1]
+    monkeypatch.setattr(effects, "wall_ns", lambda: now_ns + 7200 * 10**9)
+    while len(in_parts.parts()) == parts:
+        in_parts.deliver(request(50, 51))
+    assert numbers(now_ns + 3600 * 10**9) == [parts + 1, parts + 2]
+
+
+def test_names_of_parts_are_told_by_themselves_alone() -> None:
+    name = names.audit_part_name(7, 1_795_756_800 * 10**9)
+    assert name == "audit-000007-20261127T052000Z.jsonl.zst"
+    assert names.audit_part(name) == (7, 1_795_756_800 * 10**9)
+    for wrong in (
+        "audit-7-20261127T052000Z.jsonl.zst",
+        "audit-000007-20261127T052060Z.jsonl.zst",
+        "audit-000007-20261131T052000Z.jsonl.zst",
+        "audit-000007-20261127T052000.jsonl.zst",
+        "audit-000007.jsonl.zst",
+        "audit-00000\u0667-20261127T052000Z.jsonl.zst",
+        "audit-000007-20261127T052000Z.jsonl",
+        "audit-.jsonl.zst",
+        "audit.jsonl",
+    ):
+        assert names.audit_part(wrong) is None
+    parsed = names.parse_name(name)
+    assert parsed is not None
+    assert parsed.kind == names.AUDIT_PART
+
+
 # The ledger.
 
 
@@ -612,12 +804,10 @@ def test_ranges_of_one_selection_are_merged_where_they_meet() -> None:
 def test_a_month_of_requests_is_read_as_few_ranges() -> None:
     entries = []
     for at in range(3_000):
-        sent = audit_module.Entry(
-            "sending", to=ORIGIN, mode="raw", parts=((BUNDLE, at, 0, at + 1, 0),)
-        )
+        sent = Entry("sending", to=ORIGIN, mode="raw", parts=((BUNDLE, at, 0, at + 1, 0),))
         entries += [
             (f"{at}", sent),
-            ("", audit_module.Entry("answer", of=f"{at}", verdict="delivered")),
+            ("", Entry("answer", of=f"{at}", verdict="delivered")),
         ]
     ledger = Ledger(entries)
     assert ledger.sent(ORIGIN, "raw", BUNDLE) == [Range(Position(0), Position(3_000), EVERYTHING)]
@@ -642,8 +832,6 @@ def test_a_log_that_never_was_has_nothing_wrong(place: Place) -> None:
 
 
 def test_the_log_is_no_foreign_file_of_the_folder(place: Place) -> None:
-    from stack_composer.telemetry.store.reader import list_bundles
-
     place.deliver(request())
-    assert list_bundles(str(place.directory)).foreign == []
+    assert reader.list_bundles(str(place.directory)).foreign == []
     assert folder_module.open_folder(str(place.directory), create=False).names() == ["audit.jsonl"]

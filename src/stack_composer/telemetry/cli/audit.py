@@ -17,7 +17,8 @@ from stack_composer.telemetry.cli import output, places
 from stack_composer.telemetry.cli.config_path import config_place
 from stack_composer.telemetry.cli.parser import add_folder, add_window
 from stack_composer.telemetry.query.duration import utc_text
-from stack_composer.telemetry.upload import audit
+from stack_composer.telemetry.store import names
+from stack_composer.telemetry.upload import entries, history
 
 if TYPE_CHECKING:
     import argparse
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from stack_composer.telemetry.upload.verify import Verification
 
 JSON_KEYS = {
-    "path": "the log",
+    "path": "the log; older parts of it lie beside it, as audit-*.jsonl.zst",
     "entries": "of each request time, to, path, purpose, protocol, plan, mode, since, until and"
     " name (what of the bundles was meant), parts (bundle, and from where to where), records,"
     " bytes, sha256 (of the body as it left), verdict, status, rejected and message (null while"
@@ -39,8 +40,8 @@ JSON_KEYS = {
 }
 
 _NOTES = {
-    audit.TORN: "the line before was not finished: a program was killed, or the power went",
-    audit.MISSING: "what was noted before this is gone, in part or altogether",
+    entries.TORN: "the line before was not finished: a program was killed, or the power went",
+    entries.MISSING: "what was noted before this is gone, in part or altogether",
 }
 
 
@@ -61,12 +62,12 @@ def run(args: argparse.Namespace) -> int:
     """List, or check."""
     directory = places.folder_of(args)
     verified = _verified(directory) if args.verify else None
-    rows = [] if args.verify else _chosen(args, audit.read_history(directory))
+    rows = [] if args.verify else _chosen(args, directory)
     requests = [row for row in rows if "sha256" in row]
     if args.json:
         output.print_json(
             {
-                "path": os.path.join(directory, "audit.jsonl"),
+                "path": os.path.join(directory, names.AUDIT),
                 "entries": rows,
                 "requests": len(requests),
                 "records": sum(row["records"] for row in requests),
@@ -97,11 +98,11 @@ def as_json(found: Verification) -> dict[str, Any]:
     }
 
 
-def _row(entry: audit.Entry, answer: audit.Entry | None) -> dict[str, Any] | None:
+def _row(entry: entries.Entry, answer: entries.Entry | None) -> dict[str, Any] | None:
     """An entry as it is listed; None for one that is not."""
-    if entry.entry == audit.SENDING:
+    if entry.entry == entries.SENDING:
         return {**_request(entry), **_answer(answer)}
-    if entry.entry == audit.CONSENT:
+    if entry.entry == entries.CONSENT:
         return {
             "time": entry.time,
             "to": entry.to,
@@ -113,7 +114,7 @@ def _row(entry: audit.Entry, answer: audit.Entry | None) -> dict[str, Any] | Non
     return None if note is None else {"time": entry.time, "note": note}
 
 
-def _request(entry: audit.Entry) -> dict[str, Any]:
+def _request(entry: entries.Entry) -> dict[str, Any]:
     return {
         "time": entry.time,
         "to": entry.to,
@@ -135,7 +136,7 @@ def _request(entry: audit.Entry) -> dict[str, Any]:
     }
 
 
-def _answer(entry: audit.Entry | None) -> dict[str, Any]:
+def _answer(entry: entries.Entry | None) -> dict[str, Any]:
     if entry is None:
         return dict.fromkeys(("verdict", "status", "rejected", "message"))
     return {
@@ -146,15 +147,13 @@ def _answer(entry: audit.Entry | None) -> dict[str, Any]:
     }
 
 
-def _chosen(
-    args: argparse.Namespace, history: list[tuple[audit.Entry, audit.Entry | None]]
-) -> list[dict[str, Any]]:
+def _chosen(args: argparse.Namespace, directory: str) -> list[dict[str, Any]]:
     since_ns, until_ns = places.window(args.since, args.until, now_ns=effects.wall_ns())
-    since = audit.time_text(since_ns) if since_ns else ""
-    until = audit.time_text(until_ns) if until_ns else "~"
+    since = entries.time_text(since_ns) if since_ns else ""
+    until = entries.time_text(until_ns) if until_ns else "~"
     rows = [
         _row(entry, answer)
-        for entry, answer in history
+        for entry, answer in history.read_history(directory, since_ns=since_ns)
         # Times are written in one length, so texts compare as they do.
         if since <= entry.time < until and (not args.to or args.to in entry.to)
     ]

@@ -24,7 +24,7 @@ from stack_composer.telemetry.cli.config_path import config_place
 from stack_composer.telemetry.cli.parser import UsageError, add_folder
 from stack_composer.telemetry.guard.hashing import erase_salts, salt_paths
 from stack_composer.telemetry.store.erase import WHAT, apply_erase, keys_of, plan_erase
-from stack_composer.telemetry.upload.audit import remove_anchor
+from stack_composer.telemetry.upload.anchor import remove_anchor
 
 if TYPE_CHECKING:
     import argparse
@@ -114,7 +114,9 @@ def _print_plan(plan: ErasePlan, salts: list[str], doomed: list[tuple[str, str]]
         if where:
             output.say(f"and the key of {stem} in the {where}")
     if plan.kept:
-        output.say(f"{plan.kept[0]} stays: it says what left this computer; --audit takes it too")
+        output.say(
+            f"{', '.join(plan.kept)} stays: it says what left this computer; --audit takes it too"
+        )
     if plan.foreign:
         names = ", ".join(plan.foreign[:5]) + (" and more" if len(plan.foreign) > 5 else "")
         output.say(f"not ours, stays: {names}")

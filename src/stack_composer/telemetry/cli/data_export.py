@@ -33,7 +33,7 @@ JSON_KEYS = {
     "other": "names of files of ours that are no whole bundle",
     "configuration": "path of the configuration file; empty without one",
     "consents": "path of the file of consents; empty without one",
-    "audit": "name of the log of what left this computer; empty without one",
+    "audit": "names of the parts of the log of what left this computer",
     "left_out": "what is kept and is not in the file, and why",
     "file": "where it was written; null with --dry-run",
     "manifest": "what the file's manifest says; null with --dry-run",
@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
                 "other": list(plan.other),
                 "configuration": plan.configuration,
                 "consents": plan.consents,
-                "audit": plan.audit,
+                "audit": list(plan.audit),
                 "left_out": [{"what": what, "why": why} for what, why in plan.left_out],
                 "file": path,
                 "manifest": manifest,
@@ -101,7 +101,7 @@ def _print(plan: ArchivePlan, path: str | None) -> None:
     if plan.other:
         output.facts("other", ", ".join(plan.other))
     if plan.audit:
-        output.facts("audit", f"{plan.audit}: what left this computer")
+        output.facts("audit", f"{', '.join(plan.audit)}: what left this computer")
     if plan.consents:
         output.facts("consents", plan.consents)
     output.facts("settings", plan.configuration or "no configuration file")

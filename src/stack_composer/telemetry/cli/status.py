@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from stack_composer.telemetry.config import Config
     from stack_composer.telemetry.store.reader import BundleInfo
+    from stack_composer.telemetry.upload.entries import Entry
 
 JSON_KEYS = {
     "recording": "whether a program started here and now would record",
@@ -158,14 +159,20 @@ def sending_of(config: Config) -> dict[str, Any]:
 
 def _sent(directory: str) -> dict[str, Any]:
     """What left lately, by the audit log."""
-    from stack_composer.telemetry.upload import audit
+    from stack_composer.telemetry.upload.entries import SENDING, time_text
+    from stack_composer.telemetry.upload.history import read_history
 
-    since = audit.time_text(effects.wall_ns() - SENT_SINCE_NS)
+    since_ns = max(effects.wall_ns() - SENT_SINCE_NS, 0)
+    since = time_text(since_ns)
+    requests: list[tuple[Entry, Entry | None]] = []
     try:
-        history = audit.read_history(directory)
+        # All of it only if nothing left lately: the last request may be long ago.
+        for begin_ns in (since_ns, 0):
+            if not requests:
+                history = read_history(directory, since_ns=begin_ns)
+                requests = [pair for pair in history if pair[0].entry == SENDING]
     except StoreError:
         return {"sent": None, "last_sent": None}
-    requests = [pair for pair in history if pair[0].entry == audit.SENDING]
     late = [pair for pair in requests if pair[0].time >= since]
     last = None
     if requests:

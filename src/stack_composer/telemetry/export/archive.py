@@ -41,7 +41,8 @@ This is all that Stack Composer Telemetry keeps on this computer.
 bundles/        what your programs recorded, as the guard left it: OTLP JSON lines, one
                 object a line, one signal (traces, metrics, logs) a file
 other/          files that are no whole bundles (half-made ones), as they are
-audit.jsonl     what left this computer, if anything was ever sent: one entry a line
+audit.jsonl     what left this computer, if anything was ever sent: one entry a line;
+                audit-*.jsonl.zst are older parts of it
 configuration/  telemetry.toml, and consent.json: to whom you allowed to send
 manifest.json   what each file is, its size, SHA-256, number of records and their times;
                 and what is left out, and why
@@ -60,7 +61,7 @@ class ArchivePlan(NamedTuple):
         configuration: Path of the configuration file, "" for none.
         left_out: What is kept and is not in it, with the reason.
         consents: Path of the file of consents, "" for none.
-        audit: Name of the log of what left this computer, "" for none.
+        audit: Names of the parts of the log of what left this computer.
     """
 
     directory: str
@@ -69,7 +70,7 @@ class ArchivePlan(NamedTuple):
     configuration: str
     left_out: tuple[tuple[str, str], ...]
     consents: str = ""
-    audit: str = ""
+    audit: tuple[str, ...] = ()
 
 
 def plan_archive(
@@ -93,12 +94,16 @@ def plan_archive(
         StoreError: The folder cannot be read.
     """
     other: list[str] = []
+    audit: list[str] = []
     left_out = [(path, "a key: who has it could tell whose a hashed id is") for path in keys]
     stems = {(bundle.stem, bundle.signal) for bundle in bundles}
     if os.path.lexists(directory):
         folder = open_folder(directory, create=False)
         try:
             for name in sorted(folder.names()):
+                if name == names.AUDIT or names.audit_part(name) is not None:
+                    audit.append(name)
+                    continue
                 why, what = _sorted_out(name, stems, directory)
                 other += what
                 if why:
@@ -114,7 +119,7 @@ def plan_archive(
         configuration if os.path.isfile(configuration) else "",
         tuple(left_out),
         consents if os.path.isfile(consents) else "",
-        names.AUDIT if os.path.isfile(os.path.join(directory, names.AUDIT)) else "",
+        tuple(audit),
     )
 
 
@@ -138,9 +143,8 @@ def _sorted_out(name: str, stems: set[tuple[str, str]], directory: str) -> tuple
 
 
 _COPIED: Final = {
-    "audit.jsonl": "what left this computer",
-    "configuration/telemetry.toml": "the configuration",
-    "configuration/consent.json": "to whom you allowed to send",
+    "other": "not a whole bundle",
+    "configuration": "the configuration, and to whom you allowed to send",
 }
 _DERIVED: Final = {
     names.SKETCH: "counts that are made from its bundle",
@@ -178,12 +182,12 @@ def write_archive(
                 progress(number)
             for name in plan.other:
                 files += writer.copy(os.path.join(plan.directory, name), "other/" + name)
-            for source, name in (
-                (os.path.join(plan.directory, plan.audit) if plan.audit else "", "audit.jsonl"),
-                (plan.configuration, "configuration/telemetry.toml"),
-                (plan.consents, "configuration/consent.json"),
-            ):
-                files += writer.copy(source, name) if source else []
+            for name in plan.audit:
+                files += writer.copy(os.path.join(plan.directory, name), name)
+            if plan.configuration:
+                files += writer.copy(plan.configuration, "configuration/telemetry.toml")
+            if plan.consents:
+                files += writer.copy(plan.consents, "configuration/consent.json")
             writer.text("manifest.json", json.dumps(manifest, indent=2) + "\n")
             writer.text("README.txt", README)
     except OSError as error:
@@ -257,7 +261,7 @@ class _Writer:
                 out.write(piece)
                 digest.update(piece)
                 size += len(piece)
-        what = _COPIED.get(name, "not a whole bundle")
+        what = _COPIED.get(name.partition("/")[0], "what left this computer")
         return [{"name": name, "what": what, "bytes": size, "sha256": digest.hexdigest()}]
 
     def text(self, name: str, text: str) -> None:

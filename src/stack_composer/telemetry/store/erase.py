@@ -131,7 +131,7 @@ def _kind_of(name: str, *, is_folder: bool) -> str | None:
         return QUARANTINED
     if is_folder:
         return None
-    if name == names.AUDIT:
+    if name == names.AUDIT or names.audit_part(name) is not None:
         return AUDIT
     if name in names.SINGLES:
         return names.LOCK

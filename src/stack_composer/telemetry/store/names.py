@@ -11,6 +11,9 @@ of the imports ledger share stem and signal.
 A database of the encrypted store is ``<stem>.<source>.sqlcipher``, with 16 random bytes
 in its stem; the source says where its key is. SQLite puts ``-wal``, ``-shm`` and
 ``-journal`` behind that name. A new one is made under the name with ``.new`` at its end.
+
+``audit-<6 digits>-<UTC yyyymmddThhmmss>Z.jsonl.zst`` is a part of the log of what left
+this computer; the time is when it was closed.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ TEMPORARY: Final = "temporary"
 DATABASE: Final = "database"
 DATABASE_PART: Final = "database part"
 LOCK: Final = "lock"
+AUDIT_PART: Final = "audit part"
 
 STORE_LOCK: Final = "telemetry.lock"
 """Its lock is held by who makes or deletes a database, for milliseconds."""
@@ -40,6 +44,8 @@ SOURCES: Final = ("keychain", "passphrase", "keyfile")
 
 DATABASE_PARTS: Final = ("-wal", "-shm", "-journal")
 _NEW: Final = ".new"
+_AUDIT: Final = "audit-"
+_AUDIT_END: Final = ".jsonl.zst"
 
 _SUFFIXES: Final = {
     OPEN: "jsonl",
@@ -72,11 +78,13 @@ QUARANTINE: Final = "quarantine"
 PRESSURE_NOTE: Final = "pressure.json"
 """Which level of disk pressure holds."""
 AUDIT: Final = "audit.jsonl"
-"""What left this computer (``upload.audit``); no purge deletes it."""
+"""What left this computer (``upload.audit``); no purge deletes it, nor its parts."""
+AUDIT_NEW: Final = AUDIT + ".new"
+"""A part of it, or its next file, that is being made."""
 UPLOAD_LOCK: Final = "upload.lock"
 """Its lock is held by who uploads, for as long as it takes (``upload.run``)."""
 SINGLES: Final = frozenset(
-    (GDPR_PENDING, PURGE_STAMP, QUARANTINE, PRESSURE_NOTE, AUDIT, UPLOAD_LOCK)
+    (GDPR_PENDING, PURGE_STAMP, QUARANTINE, PRESSURE_NOTE, AUDIT, AUDIT_NEW, UPLOAD_LOCK)
 )
 """Names of ours that are no part of a bundle."""
 NONCE_BYTES: Final = 4
@@ -90,7 +98,7 @@ class BundleName:
     """The parts of a name of ours; ``created_ns`` is Unix nanoseconds (whole µs).
 
     ``kind`` is ``OPEN``, ``SEALED``, ``SKETCH``, ``PAGE``, ``TEMPORARY``, ``DATABASE``,
-    ``DATABASE_PART`` or ``LOCK``. Of a database ``signal`` is where its key is.
+    ``DATABASE_PART``, ``LOCK`` or ``AUDIT_PART``. Of a database ``signal`` is where its key is.
     """
 
     __slots__ = ("created_ns", "kind", "name", "pid", "signal", "stem")
@@ -152,8 +160,31 @@ def new_database_name(name: str) -> str:
     return name + _NEW
 
 
+def audit_part_name(number: int, until_ns: int) -> str:
+    """Name a part of the audit log, the ``number``-th from 1, closed at ``until_ns``."""
+    moment = time.gmtime(max(until_ns, 0) // 1_000_000_000)
+    return f"{_AUDIT}{number:06}-{time.strftime('%Y%m%dT%H%M%SZ', moment)}{_AUDIT_END}"
+
+
+def audit_part(name: str) -> tuple[int, int] | None:
+    """Number and closing time (Unix ns) of a part of the audit log; None for other names."""
+    if not (name.startswith(_AUDIT) and name.endswith(_AUDIT_END) and name.isascii()):
+        return None
+    number, _, moment = name[len(_AUDIT) : -len(_AUDIT_END)].partition("-")
+    try:
+        days = _days_since_1970(int(moment[:4]), int(moment[4:6]), int(moment[6:8]))
+        seconds = int(moment[9:11]) * 3600 + int(moment[11:13]) * 60 + int(moment[13:15])
+        until_ns = (days * 86_400 + seconds) * 1_000_000_000
+        is_ours = audit_part_name(int(number), until_ns) == name
+    except (ValueError, OverflowError, OSError):
+        return None
+    return (int(number), until_ns) if is_ours else None
+
+
 def parse_name(name: str) -> BundleName | None:
     """Read a file name; None for whatever is not ours."""
+    if audit_part(name) is not None:
+        return BundleName(name, "", "", AUDIT_PART)
     if name in (STORE_LOCK, CONVERSION_LOCK):
         return BundleName(name, "", "", LOCK)
     stem, _, suffix = name.partition(".")

@@ -17,14 +17,16 @@ Any number of processes append: each takes the file's lock, reads the last line,
 and gives the lock back. A torn line is ended by a newline and stays, as a link of the chain,
 so nothing is ever taken away. Without locks (some network folders) appended lines stay
 whole, but two at once can follow the same line; such an entry says ``unlocked``.
+
+A log that has grown to ``PART_BYTES_MAX`` is closed: packed under the name of a part,
+and a new file, whose first line follows the last one of the part, takes its place in one
+step. Stopped between the two, the part is the file itself, and is made again.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import time
-from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -33,135 +35,49 @@ from stack_composer.telemetry import effects
 from stack_composer.telemetry.errors import StoreError
 from stack_composer.telemetry.store import lock, names
 from stack_composer.telemetry.store.folder import open_folder, store_error, sync_file
-from stack_composer.telemetry.upload.private import read_private, wait_for, write_in_place
+from stack_composer.telemetry.upload.anchor import (
+    Anchor,
+    anchor_path,
+    read_anchor,
+    write_anchor,
+)
+from stack_composer.telemetry.upload.entries import (
+    ANSWER,
+    BEGUN,
+    CONSENT,
+    ENTRY_BYTES_MAX,
+    GENESIS,
+    ID_CHARS,
+    MISSING,
+    SENDING,
+    TORN,
+    Entry,
+    Part,
+    Position,
+    Selected,
+    Sending,
+    decode_entry,
+    harmless,
+    hash_of,
+    plain_text,
+    time_text,
+)
+from stack_composer.telemetry.upload.history import number_of, parts_of, read_entries
+from stack_composer.telemetry.upload.private import wait_for
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from typing import Final
 
     from stack_composer.telemetry.config import Config
     from stack_composer.telemetry.store.folder import Folder
 
-SENDING: Final = "sending"
-ANSWER: Final = "answer"
-CONSENT: Final = "consent"
-BEGUN: Final = "begun"
-TORN: Final = "torn"
-MISSING: Final = "missing"
+__all__ = ["Audit", "Part", "Position", "Selected", "Sending", "audit_of", "read_entries"]
 
-GENESIS: Final = "0" * 64
-"""What the first line of a log follows."""
-ENTRY_BYTES_MAX: Final = 2**16
-MESSAGE_CHARS_MAX: Final = 200
-ID_CHARS: Final = 16
-ANCHOR_BYTES: Final = 256
+PART_BYTES_MAX: Final = 8 * 2**20
+"""A log that has grown to this many bytes is closed."""
 
 _PIECE_BYTES: Final = 2**16
 _FORMAT: Final = 1
-
-
-class Position(NamedTuple):
-    """A place in the plain text of a bundle.
-
-    Attributes:
-        offset: Where a line begins, in bytes.
-        record: How many of its records that the selection keeps are before this place.
-    """
-
-    offset: int
-    record: int = 0
-
-
-class Part(NamedTuple):
-    """What a request holds of one bundle: from ``start`` to before ``end``."""
-
-    bundle: str
-    """``<stem>.<signal>``"""
-    start: Position
-    end: Position
-
-
-class Selected(NamedTuple):
-    """Which records of a bundle were meant; 0 and an empty name for no limit."""
-
-    since_ns: int = 0
-    until_ns: int = 0
-    name: str = ""
-
-
-class Sending(NamedTuple):
-    """A request that is about to leave.
-
-    Attributes:
-        origin: To whom, as ``Destination.origin``.
-        path: Of the URL, without its query, which may be a credential.
-        purpose: "upload", "otlp_http" or "otlp_grpc".
-        protocol: As ``Destination.protocol``.
-        plan: The plan that it is part of, "" for a stream.
-        mode: "raw" or "aggregate".
-        selected: Which records.
-        parts: Where they are in the bundles.
-        records: How many.
-        bytes: Length of the body as it leaves.
-        sha256: Of the body as it leaves, 64 hexadecimal digits.
-    """
-
-    origin: str
-    path: str
-    purpose: str
-    protocol: str
-    plan: str
-    mode: str
-    selected: Selected
-    parts: tuple[Part, ...]
-    records: int
-    bytes: int
-    sha256: str
-
-
-_Place = tuple[str, int, int, int, int]
-
-
-class Entry(msgspec.Struct, omit_defaults=True, frozen=True, gc=False):
-    """A line of the log. Which fields it has depends on ``entry``; see ``docs/format.md``."""
-
-    entry: str
-    previous: str = ""
-    time: str = ""
-    unlocked: bool = False
-    # Of "sending"; "to" also of "consent".
-    to: str = ""
-    path: str = ""
-    purpose: str = ""
-    protocol: str = ""
-    plan: str = ""
-    mode: str = ""
-    since_ns: int = 0
-    until_ns: int = 0
-    name: str = ""
-    parts: tuple[_Place, ...] = ()
-    records: int = 0
-    bytes: int = 0
-    sha256: str = ""
-    # Of "answer": the first digits of the hash of the line that it answers, and the rest.
-    of: str = ""
-    verdict: str = ""
-    status: str = ""
-    rejected: int = 0
-    message: str = ""
-    # Of "consent".
-    action: str = ""
-    policy: int = 0
-    by: str = ""
-    # Of "begun".
-    format: int = 0
-
-
-class Anchor(NamedTuple):
-    """How long the log was, and the hash of the line that ended there."""
-
-    size: int
-    sha256: str
 
 
 class _Tail(NamedTuple):
@@ -242,9 +158,9 @@ class Audit:
                 ANSWER,
                 of=of,
                 verdict=verdict,
-                status=_harmless(status),
+                status=harmless(status),
                 rejected=rejected,
-                message=_harmless(message),
+                message=harmless(message),
             ),
             is_durable=False,
         )
@@ -272,52 +188,31 @@ class Audit:
         path = os.path.join(self._directory, names.AUDIT)
         folder = open_folder(self._directory, create=True)
         try:
-            descriptor, is_locked = self._open(folder)
+            file = _open(folder)
             try:
-                return self._write(folder, descriptor, entry, (is_locked, is_durable))
+                _close_part(folder, file)
+                return self._write(folder, file, entry, is_durable=is_durable)
             finally:
-                lock.unlock(descriptor)
-                os.close(descriptor)
+                file.close()
         except OSError as error:
             raise store_error("write", path, error) from error
         finally:
             folder.close()
 
-    def _open(self, folder: Folder) -> tuple[int, bool]:
-        """Open the log, or make it, and take its lock."""
-        while True:
-            try:
-                descriptor = folder.open(names.AUDIT, append=True)
-            except FileNotFoundError:
-                with contextlib.suppress(FileExistsError):  # Another process was faster.
-                    os.close(folder.create(names.AUDIT))
-                continue
-            try:
-                is_locked = wait_for(descriptor, folder.path_of(names.AUDIT))
-                if is_locked and not os.fstat(descriptor).st_nlink:
-                    # It was erased while we waited: what is noted there, nobody finds.
-                    lock.unlock(descriptor)
-                    os.close(descriptor)
-                    continue
-            except BaseException:
-                os.close(descriptor)
-                raise
-            return descriptor, is_locked
-
-    def _write(
-        self, folder: Folder, descriptor: int, entry: Entry | None, how: tuple[bool, bool]
-    ) -> str:
-        is_locked, is_durable = how
-        tail = _read_tail(descriptor)
-        entries = [*_of_itself(tail, self._read_anchor()), *((entry,) if entry else ())]
-        data, digest = _chained(tail, entries, is_locked=is_locked)
+    def _write(self, folder: Folder, file: _File, entry: Entry | None, *, is_durable: bool) -> str:
+        tail = _read_tail(file.descriptor)
+        number = number_of(file.descriptor) if tail.size else _next_number(folder)
+        entries = [*_of_itself(tail, number, self._read_anchor()), *((entry,) if entry else ())]
+        data, digest = _chained(tail, entries, is_locked=file.is_locked)
         if data:
-            _write_whole(descriptor, data, tail.size if is_locked else None)
+            _write_whole(file.descriptor, data, tail.size if file.is_locked else None)
         if is_durable:
-            sync_file(descriptor)
+            sync_file(file.descriptor)
             if not tail.size:
                 folder.sync()
-            self._write_anchor(Anchor(tail.size + len(data), digest), is_locked=is_locked)
+            if file.is_locked:
+                # Without locks two could write it in the wrong order, and it would lie.
+                self._write_anchor(Anchor(number, tail.size + len(data), digest))
         return digest[:ID_CHARS]
 
     def _read_anchor(self) -> Anchor | None:
@@ -326,70 +221,103 @@ class Audit:
         except StoreError:
             return None  # ``verify`` says what is wrong with it; it is written anew.
 
-    def _write_anchor(self, anchor: Anchor, *, is_locked: bool) -> None:
-        if not is_locked:
-            return  # Two could write it in the wrong order, and the log would look cut.
+    def _write_anchor(self, anchor: Anchor) -> None:
         # It guards the log and is no part of it: where the configuration's folder cannot be
         # written, entries are chained all the same, and ``verify`` says that none guards.
         with contextlib.suppress(OSError):
-            write_in_place(self._anchor_path, _encode_anchor(anchor))
+            write_anchor(self._anchor_path, anchor)
+
+
+class _File:
+    """The log, open to be appended to, and locked where there are locks."""
+
+    __slots__ = ("descriptor", "is_locked")
+
+    def __init__(self, descriptor: int, *, is_locked: bool) -> None:
+        self.descriptor = descriptor
+        self.is_locked = is_locked
+
+    def close(self) -> None:
+        lock.unlock(self.descriptor)
+        os.close(self.descriptor)
+
+
+def _open(folder: Folder) -> _File:
+    """Open the log, or make it, and take its lock."""
+    while True:
+        try:
+            descriptor = folder.open(names.AUDIT, append=True)
+        except FileNotFoundError:
+            with contextlib.suppress(FileExistsError):  # Another process was faster.
+                os.close(folder.create(names.AUDIT))
+            continue
+        file = _File(descriptor, is_locked=True)
+        try:
+            file.is_locked = wait_for(descriptor, folder.path_of(names.AUDIT))
+            # While we waited it may have been erased, or closed and packed: what is noted
+            # in that file, nobody finds.
+            if os.fstat(descriptor).st_nlink or not file.is_locked:
+                return file
+        except BaseException:
+            os.close(descriptor)
+            raise
+        file.close()
+
+
+def _close_part(folder: Folder, file: _File) -> None:
+    """Pack a log that has grown large, and go on in a new one; if that fails, in this one."""
+    size = os.fstat(file.descriptor).st_size
+    if size < PART_BYTES_MAX or not file.is_locked:
+        return
+    tail = _read_tail(file.descriptor)
+    if tail.torn or tail.last is None:
+        return  # The next entry ends that line, and the one after that comes here again.
+    try:
+        number = number_of(file.descriptor)
+        _pack(folder, file.descriptor, size, names.audit_part_name(number, effects.wall_ns()))
+        begun = Entry(BEGUN, format=_FORMAT, part=number + 1)
+        first, _ = _chained(_Tail(0, tail.last, b"", b""), [begun], is_locked=True)
+        new = _put(folder, first)
+    except (OSError, ImportError):
+        return  # A full disk, or no zstd here: it grows on.
+    file.close()
+    file.descriptor = new
+
+
+def _pack(folder: Folder, descriptor: int, size: int, name: str) -> None:
+    from stack_composer.telemetry.store.zstd import compress_frame
+
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    os.close(_put(folder, compress_frame(os.read(descriptor, size)), name))
+
+
+def _put(folder: Folder, data: bytes, name: str = names.AUDIT) -> int:
+    """Make a whole file, durable and locked, in the place of what has its name."""
+    folder.remove(names.AUDIT_NEW)  # Who left it is dead: we hold the lock of the log.
+    descriptor = folder.create(names.AUDIT_NEW)
+    try:
+        if lock.try_lock(descriptor) != lock.LOCKED:
+            raise OSError("a new file that cannot be locked")
+        _write_whole(descriptor, data, None)
+        sync_file(descriptor)
+        folder.rename(names.AUDIT_NEW, name)
+    except BaseException:
+        os.close(descriptor)
+        folder.remove(names.AUDIT_NEW)
+        raise
+    with contextlib.suppress(OSError):
+        folder.sync()
+    return descriptor
+
+
+def _next_number(folder: Folder) -> int:
+    """The number of a new log: beyond all parts that there are."""
+    return max((number for number, _, _ in parts_of(folder)), default=0) + 1
 
 
 def audit_of(config: Config) -> Audit:
     """The log of the telemetry folder that ``config`` names."""
     return Audit(config.directory, os.path.dirname(config.config_path))
-
-
-def plain_text(text: str) -> str:
-    """A text as entries hold it: what UTF-8 cannot hold is written as an escape."""
-    return text.encode("utf-8", "backslashreplace").decode()
-
-
-def _harmless(text: str) -> str:
-    """What another computer said, as printable ASCII, and not too much of it."""
-    return "".join(c for c in text if " " <= c <= "~")[:MESSAGE_CHARS_MAX]
-
-
-def anchor_path(directory: str, anchor_folder: str) -> str:
-    """Where the anchor of a folder's log is: several folders may have one configuration."""
-    place = os.fsencode(os.path.realpath(directory))
-    return os.path.join(anchor_folder, f"audit-{sha256(place).hexdigest()[:16]}.head")
-
-
-def read_anchor(path: str) -> Anchor | None:
-    """Read an anchor; None if there is none.
-
-    Raises:
-        StoreError: It is another user's, open to others, or cannot be understood.
-    """
-    try:
-        data = read_private(path, bytes_max=ANCHOR_BYTES)
-    except FileNotFoundError:
-        return None
-    try:
-        size, digest = msgspec.json.decode(data, type=tuple[int, str])
-    except msgspec.MsgspecError:
-        raise StoreError(f"{path} cannot be understood", hint="delete it") from None
-    return Anchor(size, digest)
-
-
-def remove_anchor(directory: str, anchor_folder: str) -> None:
-    """Forget the log of a folder, for who erased it on purpose.
-
-    Raises:
-        StoreError: The anchor cannot be deleted.
-    """
-    path = anchor_path(directory, anchor_folder)
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise store_error("delete", path, error) from error
-
-
-def _encode_anchor(anchor: Anchor) -> bytes:
-    return msgspec.json.encode(tuple(anchor)).ljust(ANCHOR_BYTES - 1) + b"\n"
 
 
 def _read_tail(descriptor: int) -> _Tail:
@@ -408,15 +336,16 @@ def _read_tail(descriptor: int) -> _Tail:
     return _Tail(size, last, torn, piece)
 
 
-def _of_itself(tail: _Tail, anchor: Anchor | None) -> list[Entry]:
+def _of_itself(tail: _Tail, number: int, anchor: Anchor | None) -> list[Entry]:
     """What the log has to say of itself before the next entry."""
     entries = []
     if not tail.size:
-        entries.append(Entry(BEGUN, format=_FORMAT))
+        entries.append(Entry(BEGUN, format=_FORMAT, part=number))
     elif tail.torn and not _is_whole(tail):
         entries.append(Entry(TORN, bytes=len(tail.torn)))
-    if anchor is not None and not _is_anchored(tail, anchor):
-        entries.append(Entry(MISSING, bytes=anchor.size, sha256=anchor.sha256))
+    if anchor is not None and not _is_anchored(tail, number, anchor):
+        gone = Entry(MISSING, part=anchor.part, bytes=anchor.size, sha256=anchor.sha256)
+        entries.append(gone)
     return entries
 
 
@@ -429,8 +358,11 @@ def _is_whole(tail: _Tail) -> bool:
     return found.previous == (GENESIS if tail.last is None else hash_of(tail.last))
 
 
-def _is_anchored(tail: _Tail, anchor: Anchor) -> bool:
+def _is_anchored(tail: _Tail, number: int, anchor: Anchor) -> bool:
     """Whether the log still has, at its place, the line that ended it when it was anchored."""
+    if anchor.part != number:
+        # Of a part that was closed since: ``verify`` looks at it.
+        return anchor.part < number and tail.size > 0
     before = tail.size - len(tail.piece)
     if anchor.size <= before:
         return True  # Long ago, by another configuration: ``verify`` looks at it.
@@ -461,12 +393,6 @@ def _chained(tail: _Tail, entries: list[Entry], *, is_locked: bool) -> tuple[byt
     return data, digest
 
 
-def time_text(time_ns: int) -> str:
-    """A time in UTC as entries hold it: of one length always, so texts sort as times do."""
-    seconds, rest_ns = divmod(max(time_ns, 0), 10**9)
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{rest_ns // 1000:06}Z"
-
-
 def _write_whole(descriptor: int, data: bytes, back_to: int | None) -> None:
     """Write all of it, or take back what was written: ``back_to`` is the size before."""
     try:
@@ -479,71 +405,3 @@ def _write_whole(descriptor: int, data: bytes, back_to: int | None) -> None:
             with contextlib.suppress(OSError):
                 os.ftruncate(descriptor, back_to)
         raise
-
-
-def hash_of(line: bytes) -> str:
-    """The hash of a line, without its newline."""
-    return sha256(line).hexdigest()
-
-
-decode_entry = msgspec.json.Decoder(Entry).decode
-"""Read a line; raises ``msgspec.MsgspecError`` for what is no entry."""
-
-
-def read_lines(directory: str) -> Iterator[bytes]:
-    """Yield the whole lines of a folder's log as they are; a missing log has none.
-
-    Raises:
-        StoreError: It cannot be read, or is a link or another user's.
-    """
-    path = os.path.join(directory, names.AUDIT)
-    if not os.path.lexists(path):
-        return
-    folder = open_folder(directory, create=False)
-    try:
-        with open(folder.open(names.AUDIT), "rb") as file:
-            for line in file:
-                if line.endswith(b"\n"):
-                    yield line[:-1]
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise store_error("read", path, error) from error
-    finally:
-        folder.close()
-
-
-def read_entries(directory: str) -> Iterator[tuple[str, Entry]]:
-    """Yield each entry with its id; lines that are no entries are ``verify``'s to tell of.
-
-    Raises:
-        StoreError: As ``read_lines``.
-    """
-    for line in read_lines(directory):
-        try:
-            entry = decode_entry(line)
-        except msgspec.MsgspecError:
-            continue
-        # Only a request is ever referred to.
-        yield (hash_of(line)[:ID_CHARS] if entry.entry == SENDING else ""), entry
-
-
-def read_history(directory: str) -> list[tuple[Entry, Entry | None]]:
-    """Read all entries but answers, in their order, each request with its answer.
-
-    None stands where there is no answer: it is not known, or the entry is no request.
-
-    Raises:
-        StoreError: As ``read_lines``.
-    """
-    found: list[tuple[Entry, Entry | None]] = []
-    waiting: dict[str, int] = {}
-    for number, entry in read_entries(directory):
-        if entry.entry == SENDING:
-            waiting[number] = len(found)
-        if entry.entry != ANSWER:
-            found.append((entry, None))
-        elif entry.of in waiting:
-            place = waiting.pop(entry.of)
-            found[place] = (found[place][0], entry)
-    return found

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from stack_composer.telemetry.upload.audit import (
+from stack_composer.telemetry.upload.entries import (
     ANSWER,
     SENDING,
     Entry,
     Position,
     Selected,
     plain_text,
-    read_entries,
 )
+from stack_composer.telemetry.upload.history import read_entries
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -100,10 +100,15 @@ def merged(ranges: Iterable[Range]) -> list[Range]:
     return found
 
 
-def read_ledger(directory: str) -> Ledger:
+def read_ledger(directory: str, *, since_ns: int = 0) -> Ledger:
     """Read the log of a telemetry folder as a ledger; a missing one settles nothing.
+
+    Args:
+        directory: The telemetry folder.
+        since_ns: When the oldest bundle that is asked about was made, Unix nanoseconds:
+            parts of the log that were closed before that say nothing of it.
 
     Raises:
         StoreError: It cannot be read.
     """
-    return Ledger(read_entries(directory))
+    return Ledger(read_entries(directory, since_ns=since_ns))

@@ -6,32 +6,27 @@ what its anchor said, is one.
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
 from stack_composer.telemetry.errors import StoreError
-from stack_composer.telemetry.store import names
-from stack_composer.telemetry.upload.audit import (
+from stack_composer.telemetry.upload.anchor import Anchor, anchor_path, read_anchor
+from stack_composer.telemetry.upload.entries import (
     ANSWER,
     GENESIS,
     ID_CHARS,
     MISSING,
     SENDING,
     TORN,
-    Anchor,
     Entry,
-    anchor_path,
     decode_entry,
     hash_of,
-    read_anchor,
-    read_lines,
 )
+from stack_composer.telemetry.upload.history import read_parts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from typing import Final
 
 PROBLEMS_MAX: Final = 20
@@ -82,10 +77,16 @@ class _Chain:
         self.lines = self.requests = self.torn = self.problem_count = 0
         self.problems: list[Problem] = []
         self.unanswered: set[str] = set()
-        self._size = 0
+        self._part = self._size = 0
         self._previous = GENESIS
         self._recent: deque[str] = deque(maxlen=_AT_ONCE)
         self._broken: Problem | None = None
+
+    def begin(self, part: int) -> None:
+        """Go on with another part; an anchor that an earlier one did not reach is not met."""
+        if self.anchor is not None and self.anchor.part < part:
+            self._end_is_gone()
+        self._part, self._size = part, 0
 
     def add(self, line: bytes) -> None:
         self.lines += 1
@@ -101,8 +102,9 @@ class _Chain:
             self._count(entry, digest)
         self._recent.append(self._previous)
         self._previous = digest
-        if self.anchor is not None and self._size >= self.anchor.size:
-            if (self._size, digest) != self.anchor:
+        anchor = self.anchor
+        if anchor is not None and (self._part, self._size) >= (anchor.part, anchor.size):
+            if Anchor(self._part, self._size, digest) != anchor:
                 self._tell(self.lines, "is not what its anchor says was written there")
             self.anchor = None
 
@@ -130,8 +132,13 @@ class _Chain:
     def end(self) -> None:
         self._settle()
         if self.anchor is not None:
-            what = f"the log was {self.anchor.size:,} bytes long, and that end is gone"
-            self._tell(0, what)
+            self._end_is_gone()
+
+    def _end_is_gone(self) -> None:
+        assert self.anchor is not None
+        part = f"part {self.anchor.part:,} of the log" if self.anchor.part > 1 else "the log"
+        self._tell(0, f"{part} was {self.anchor.size:,} bytes long, and that end is gone")
+        self.anchor = None
 
     def _settle(self) -> None:
         if self._broken is not None:
@@ -161,18 +168,13 @@ def verify(directory: str, anchor_folder: str) -> Verification:
         anchor = read_anchor(anchor_path(directory, anchor_folder))
     except StoreError as error:
         problem = Problem(0, f"its anchor: {error}")
-    return verify_lines(read_lines(directory), anchor, problem)
-
-
-def verify_lines(
-    lines: Iterable[bytes], anchor: Anchor | None, problem: Problem | None = None
-) -> Verification:
-    """Check lines, each without its newline; see ``verify``."""
     chain = _Chain(anchor)
     if problem is not None:
         chain._tell(*problem)
-    for line in lines:
-        chain.add(line)
+    for part, lines in read_parts(directory):
+        chain.begin(part)
+        for line in lines:
+            chain.add(line)
     chain.end()
     return Verification(
         chain.lines,
@@ -183,8 +185,3 @@ def verify_lines(
         tuple(chain.problems),
         chain.problem_count,
     )
-
-
-def log_path(directory: str) -> str:
-    """Where the log is, whether it exists or not."""
-    return os.path.join(directory, names.AUDIT)
