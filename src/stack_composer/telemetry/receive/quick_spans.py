@@ -22,22 +22,27 @@ import re
 import struct
 from collections import Counter
 from itertools import islice
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from stack_composer.telemetry.otlp import wire
 from stack_composer.telemetry.otlp.protobuf import LEARNT_BYTES_MAX, LEARNT_MAX, _plain_value
 from stack_composer.telemetry.store.doubles import HOLE
-from stack_composer.telemetry.store.encode import PIECES_MAX, _untouch, _without_repeats
+from stack_composer.telemetry.store.encode import PIECES_MAX, _line_of, _untouch, _without_repeats
 from stack_composer.telemetry.store.sketch import Sketch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Final
+    from typing import Final, TypeAlias
 
     from stack_composer.telemetry.model import KeyVerdict, Resource, Scope
     from stack_composer.telemetry.otlp.protobuf import Reader
     from stack_composer.telemetry.otlp.records import ReceivedSpan
     from stack_composer.telemetry.store.encode import Encoder, _Key, _Name
+
+    _Gap: TypeAlias = tuple[dict[str, str], str, _Key]
+    """Whose attributes, the key there, and the key's entry."""
+    _Groups: TypeAlias = tuple[bytes, bytes, bytes | None, bytes, bytes, bytes, bytes]
 
 # Ids that are not all zero; perhaps a parent's; a name, which holds no 9, and perhaps a
 # kind; both times, 9 and A are their tags; J opens the first attribute; all else.
@@ -49,10 +54,13 @@ _whole = re.compile(_IDS + rb"(\*[^9]*)9(.{8}A.{8})(J?)(.*)", re.DOTALL).match
 # The same in two steps, for any name: its size tells where it ends.
 _start = re.compile(_IDS + rb"\*([\0-\x7f])", re.DOTALL).match
 _after_name = re.compile(rb"((?:\x30[\0-\x7f])?)9(.{8}A.{8})(J?)(.*)", re.DOTALL).match
+_number = itemgetter(0)
 _times = struct.Struct("<QxQ").unpack
 
+# What stands before a text of up to so many bytes: the tags and sizes of value and text.
+_TEXTS: Final = [bytes((0x12, size + 2, 0x0A, size)) for size in range(126)]
+
 _UNMET: Final = ("", False, False)
-_Groups = tuple[bytes, bytes, "bytes | None", bytes, bytes, bytes, bytes]
 
 
 class _Named:
@@ -88,10 +96,10 @@ class _Draft:
         out: What is written for each; "" for what comes late.
         put_off: Spans that are encoded as records, and their numbers.
         unseen: Texts for the guard.
-        gaps: What each of them left: whose attributes, the key there, and its entry.
+        gaps: What each of them left.
         lessons: The bytes of each, and under which key they may be remembered.
         valued: Values that are no texts to be searched, with their gaps.
-        doubles: For the holes in ``out``, in their order.
+        doubles: Finite ones, which are written together, with their spans' numbers and gaps.
         late: Spans with gaps: number, attributes, and what stands before and behind.
         starts, ends, traces: Of the spans that are not put off.
         counted: Names, durations and errors of those.
@@ -105,10 +113,10 @@ class _Draft:
         self.put_off: list[ReceivedSpan] = []
         self.numbers: list[int] = []
         self.unseen: list[tuple[KeyVerdict, str]] = []
-        self.gaps: list[tuple[dict[str, str], str, _Key]] = []
+        self.gaps: list[_Gap] = []
         self.lessons: list[tuple[_Known, bytes]] = []
-        self.valued: list[tuple[dict[str, str], str, _Key, Any]] = []
-        self.doubles: list[float] = []
+        self.valued: list[tuple[_Gap, Any]] = []
+        self.doubles: list[tuple[int, float, _Gap | None]] = []
         self.late: list[tuple[int, dict[str, str], str, str]] = []
         self.starts: list[int] = []
         self.ends: list[int] = []
@@ -245,12 +253,16 @@ class QuickSpans:
                     found = dict(map(pair_of, pieces))
                 except KeyError:
                     marks = draft.marks()
-                    found, tail = self._carefully(draft, rest, budget, counts)
+                    found = self._by_pieces(draft, pieces, budget, counts)
+                    tail = last[size:]
+                    if found is None:
+                        draft.undo(marks)
+                        found, tail = self._by_sizes(draft, rest, budget, counts)
                     if found is None:
                         draft.undo(marks)
                         self._put_off(draft, data, at, end, budget, counts)
                         continue
-                    has_gaps = len(draft.unseen) > marks[0] or len(draft.valued) > marks[1]
+                    has_gaps = marks != draft.marks()
                 else:
                     tail = last[size:]
             else:
@@ -349,7 +361,50 @@ class QuickSpans:
         _learn(self._ends, raw, ended)
         return ended
 
-    def _carefully(
+    def _by_pieces(
+        self, draft: _Draft, pieces: list[bytes], budget: wire.Budget, counts: Counter[str]
+    ) -> dict[str, str] | None:
+        """Read attributes, each behind its tag, some of which are new.
+
+        Returns:
+            Pieces by key, with "" for gaps; None if one is no attribute, since its text
+            holds a J, or for a span to put off.
+        """
+        pairs = self._pairs
+        keys = self._keys
+        found: dict[str, str] = {}
+        for raw in pieces:
+            pair = pairs.get(raw)
+            if pair is not None:
+                found[pair[0]] = pair[1]
+                continue
+            size = len(raw)
+            if not 7 <= size <= 128 or raw[0] != size - 1:
+                return None
+            text_at = raw[2] + 7
+            if text_at <= size and raw[text_at - 4 : text_at] == _TEXTS[size - text_at]:
+                known = keys.get(raw[3 : text_at - 4])
+                if known is not None and raw[1] == 0x0A and not known.key.by_value:
+                    try:
+                        value = raw[text_at:].decode()
+                    except UnicodeDecodeError:
+                        return None
+                    piece = known.key.pieces.get(value)
+                    if piece is None:
+                        draft.unseen.append((known.key.verdict, value))
+                        draft.gaps.append((found, known.text, known.key))
+                        draft.lessons.append((known, raw))
+                        found[known.text] = ""
+                    else:
+                        found[known.text] = piece
+                        self._remember(known, raw, piece)
+                    continue
+            if not self._new_pair(draft, found, raw, budget, counts):
+                return None
+        # Of a repeated key the last value counts; the others are asked of nobody.
+        return found if len(found) == len(pieces) else None
+
+    def _by_sizes(
         self, draft: _Draft, rest: bytes, budget: wire.Budget, counts: Counter[str]
     ) -> tuple[dict[str, str] | None, bytes]:
         """Read attributes by their sizes, from behind the first tag on.
@@ -377,7 +432,6 @@ class QuickSpans:
                 break
             many += 1
             if after == size or rest[after] != 0x4A:
-                # Of a repeated key the last value counts; the others are asked of nobody.
                 return found if many == len(found) else None, rest[after:]
             at = after + 1
         return None, b""
@@ -404,7 +458,7 @@ class QuickSpans:
         text, key_ = known.text, known.key
         kind = type(value)
         if key_.by_value:
-            draft.valued.append((found, text, key_, value))
+            draft.valued.append(((found, text, key_), value))
             found[text] = ""
         elif kind is str:
             piece = key_.pieces.get(value)
@@ -420,10 +474,10 @@ class QuickSpans:
             found[text] = piece = self._encoder._piece(key_, value)
             self._remember(known, raw, piece)
         elif kind is float and value - value == 0.0:
-            draft.doubles.append(value)
-            found[text] = key_.double_hole
+            draft.doubles.append((len(draft.out), value, (found, text, key_)))
+            found[text] = ""
         else:
-            draft.valued.append((found, text, key_, value))
+            draft.valued.append(((found, text, key_), value))
             found[text] = ""
         return True
 
@@ -469,19 +523,20 @@ class QuickSpans:
         sketch = Sketch()
         touched: list[_Name] = []
         traces = draft.traces
-        waiting = encoder._doubles.waiting
-        waiting.clear()
         try:
+            encoder._doubles.waiting.clear()
             if draft.put_off:
                 texts = encoder._span_texts(draft.put_off, touched, traces)
                 for number, text in zip(draft.numbers, texts, strict=True):
                     out[number] = text
             self._settle(draft)
+            self._fill_doubles(draft)
             for number, found, head, closing in draft.late:
                 out[number] = f"{head}{','.join(filter(None, found.values()))}]{closing}"
-            waiting[:] = _in_order(out, draft, waiting)
-            written = encoder._doubles.fill(",".join(out))
-            piece = f'{{{encoder._scope(draft.scope)}"spans":[{written}]}}'
+            opening, closing = encoder._envelope("resourceSpans", "scopeSpans")
+            # Joined and made bytes once: each copy of a line costs as much as twenty spans.
+            out[0] = f'{opening}{{{encoder._scope(draft.scope)}"spans":[{out[0]}'
+            out[-1] = f"{out[-1]}]}}{closing}"
         except BaseException:
             _untouch(touched)
             raise
@@ -492,7 +547,29 @@ class QuickSpans:
         _untouch(touched)
         sketch.traces = _without_repeats(traces, len(out))
         sketch.saw(*_within(draft), len(out))
-        return encoder._line("resourceSpans", "scopeSpans", [piece]), sketch
+        return _line_of(",".join(out)), sketch
+
+    def _fill_doubles(self, draft: _Draft) -> None:
+        """Write all doubles of a line at once, in the order of their spans."""
+        doubles = self._encoder._doubles
+        waiting = draft.doubles
+        if doubles.waiting:
+            of_put_off = iter(doubles.waiting)
+            waiting = waiting + [
+                (number, value, None)
+                for number in draft.numbers
+                for value in islice(of_put_off, draft.out[number].count(HOLE))
+            ]
+            waiting.sort(key=_number)
+        if not waiting:
+            return
+        doubles.waiting[:] = [value for _, value, _ in waiting]
+        for (number, _, gap), written in zip(waiting, doubles._texts(), strict=True):
+            if gap is None:
+                draft.out[number] = draft.out[number].replace(HOLE, written, 1)
+            else:
+                found, text, key = gap
+                found[text] = f'{key.opening}{{"doubleValue":{written}}}}}'
 
     def _settle(self, draft: _Draft) -> None:
         self._encoder._settle(draft.unseen, draft.gaps)
@@ -501,7 +578,7 @@ class QuickSpans:
             piece = known.key.pieces.get(text)
             if piece is not None:
                 self._remember(known, raw, piece)
-        for found, key_text, key, value in draft.valued:
+        for (found, key_text, key), value in draft.valued:
             found[key_text] = self._encoder._piece(key, value)
 
 
@@ -573,18 +650,6 @@ def _look_again(draft: _Draft) -> None:
             draft.lessons.append(lesson)
         else:
             found[text] = piece
-
-
-def _in_order(out: list[str], draft: _Draft, of_put_off: list[float]) -> list[float]:
-    """Give the doubles of a line in the order of their holes."""
-    if not of_put_off or not draft.doubles:
-        return of_put_off or draft.doubles
-    ours, theirs = iter(draft.doubles), iter(of_put_off)
-    numbers = set(draft.numbers)
-    merged: list[float] = []
-    for number, text in enumerate(out):
-        merged += islice(theirs if number in numbers else ours, text.count(HOLE))
-    return merged
 
 
 def _within(draft: _Draft) -> tuple[int, int]:

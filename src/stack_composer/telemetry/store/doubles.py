@@ -33,10 +33,10 @@ class Doubles:
         if not self.waiting:
             return text
         between = text.split(HOLE)
-        between[1:] = [
-            double + after for double, after in zip(self._texts(), between[1:], strict=True)
-        ]
-        return "".join(between)
+        filled = [""] * (2 * len(between) - 1)
+        filled[::2] = between
+        filled[1::2] = self._texts()  # As many as holes, or this raises.
+        return "".join(filled)
 
     def _texts(self) -> list[str]:
         if self._encode is not None:

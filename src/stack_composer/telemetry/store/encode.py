@@ -250,11 +250,13 @@ class Encoder:
     # -- envelopes ---------------------------------------------------------------
 
     def _line(self, outer: str, inner: str, pieces: list[str]) -> bytes:
+        opening, closing = self._envelope(outer, inner)
+        return _line_of(f"{opening}{','.join(pieces)}{closing}")
+
+    def _envelope(self, outer: str, inner: str) -> tuple[str, str]:
+        """Give what stands before and behind the pieces of a line."""
         url = f',"schemaUrl":{self._text(self._resource_url)}' if self._resource_url else ""
-        scopes = ",".join(pieces)
-        line = f'{{"{outer}":[{self._resource}"{inner}":[{scopes}]{url}}}]}}\n'.encode()
-        assert line.count(b"\n") == 1, "a line holds one newline, at its end"
-        return line
+        return f'{{"{outer}":[{self._resource}"{inner}":[', f"]{url}}}]}}\n"
 
     def _scope(self, scope: Scope) -> str:
         """Give '"scope":{...},' and the schema's URL where there is one."""
@@ -640,6 +642,13 @@ class Encoder:
             self._label_sets.clear()
             self._remembered = 0
             self.forgotten += 1
+
+
+def _line_of(text: str) -> bytes:
+    line = text.encode()
+    # To look for the first one costs a hundredth of counting them.
+    assert line.find(b"\n") == len(line) - 1, "a line holds one newline, at its end"
+    return line
 
 
 def _weight(text: str) -> int:
