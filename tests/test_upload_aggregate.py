@@ -40,6 +40,7 @@ from stack_composer.telemetry.upload.aggregate import (
 from stack_composer.telemetry.upload.audit import Selected
 from stack_composer.telemetry.upload.ledger import Range
 from stack_composer.telemetry.upload.plan import EVERYTHING, Plan, Terms, facts_of, plan_upload
+from stack_composer.telemetry.upload.pseudonyms import Pseudonyms
 from store_lines import START_NS, dump
 
 TERMS = Terms("https://example.org:443", "http/protobuf", "aggregate", "none", 3_500_000)
@@ -63,7 +64,7 @@ def planned(
 
 
 def batches(plan: Plan) -> list[AggregateBatch]:
-    maker = AggregateBatches(plan.terms, "protobuf")
+    maker = AggregateBatches(plan.terms, "protobuf", Pseudonyms(bytes(32)))
     return [batch for portion in plan.portions for batch in maker.of(portion)]
 
 

@@ -21,11 +21,13 @@ from stack_composer.telemetry.upload.audit import Position, Selected
 from stack_composer.telemetry.upload.batches import Batch, Batches
 from stack_composer.telemetry.upload.ledger import Range, merged
 from stack_composer.telemetry.upload.plan import Plan, Terms, facts_of, plan_upload
+from stack_composer.telemetry.upload.pseudonyms import Pseudonyms
 from store_lines import START_NS, append, dump, tick_until_idle
 from upload_server import line_span_ids
 
 EVERYTHING = Selected()
 TERMS = Terms("https://example.org:443", "http/json", "raw", "none", 3_500_000)
+PSEUDONYMS = Pseudonyms(bytes(32))
 Sent = dict[str, list[Range]]
 
 
@@ -48,7 +50,7 @@ def planned(
 
 
 def batches(plan: Plan, form: str = "json") -> list[Batch]:
-    maker = Batches(plan.terms, form)
+    maker = Batches(plan.terms, form, PSEUDONYMS)
     return [batch for portion in plan.portions for batch in maker.of(portion)]
 
 
@@ -240,7 +242,7 @@ def test_a_line_that_is_no_otlp_is_passed_over(tmp_path: Path) -> None:
     write_open(tmp_path / "t", [numbered(0, 2), b'{"resourceSpans":[{"scope\n', numbered(2, 2)])
     plan = planned(tmp_path / "t")
     for form in ("json", "protobuf"):
-        maker = Batches(plan.terms, form)
+        maker = Batches(plan.terms, form, PSEUDONYMS)
         (batch,) = maker.of(plan.portions[0])
         assert batch.records == 4
         assert maker.oddities["refused_line"] == 1

@@ -22,6 +22,7 @@ from stack_composer.telemetry.query.duration import duration_text, utc_text
 from stack_composer.telemetry.upload import consent, ledger, permission, plan, preview
 from stack_composer.telemetry.upload import run as sending
 from stack_composer.telemetry.upload.audit import Selected, audit_of
+from stack_composer.telemetry.upload.pseudonyms import pseudonyms_of
 
 if TYPE_CHECKING:
     import argparse
@@ -154,6 +155,7 @@ class _Command:
         self.wanted = wanted
         self.mode = args.mode or config.upload_mode
         self.destination = destination_of(config, "upload")
+        self.pseudonyms = pseudonyms_of(config)
         self.allowed = permission.permission(config, self.destination.origin)
         for warning in self.destination.warnings:
             output.note(f"warning: {warning}")
@@ -179,7 +181,7 @@ class _Command:
     def _print_requests(self, made: Plan) -> None:
         is_seen = sys.stdout.isatty()
         survey = preview.Survey()
-        for batch, message in preview.messages(made, self.destination, survey):
+        for batch, message in preview.messages(made, self.destination, self.pseudonyms, survey):
             if is_seen:
                 url = self.destination.shown_url_of(batch.signal, batch.name)
                 method = preview.method_of(self.destination, batch.signal)
@@ -197,6 +199,7 @@ class _Command:
             return preview.survey_of(
                 made,
                 self.destination,
+                self.pseudonyms,
                 lambda so_far: progress.show(
                     f"counting: {so_far.records.total():,} records, {so_far.requests:,} requests"
                 ),
@@ -307,6 +310,7 @@ class _Command:
                 self.mode,
                 destination.compression,
                 self.config.upload_request_bytes_max,
+                self.pseudonyms.mark,
             ),
         )
         if destination.is_one_object and sum(len(one.stretches) for one in made.portions) > 1:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from stack_composer.telemetry.store.sketch import Labels, SpanStats
     from stack_composer.telemetry.upload.plan import Portion, Terms
+    from stack_composer.telemetry.upload.pseudonyms import Pseudonyms
 
 SCALE: Final = 5
 SPAN_COUNT: Final = "stack_composer.span.count"
@@ -55,7 +56,7 @@ class AggregateBatch:
         self.portion = portion
         self.signal = "metrics"
         sketch = maker.sketch_of(portion, stretch)
-        line = metrics_line(sketch, portion.bundle.created_ns)
+        line = maker.pseudonyms.line(metrics_line(sketch, portion.bundle.created_ns))
         self.lines = [line] if sketch.records else []
         self.body, self.records = request_of(
             maker.form, "metrics", [Slice(line) for line in self.lines]
@@ -97,10 +98,11 @@ class AggregateBatch:
 class AggregateBatches:
     """What makes the batches of a plan in the mode ``aggregate``; as ``batches.Batches``."""
 
-    def __init__(self, terms: Terms, form: str) -> None:
+    def __init__(self, terms: Terms, form: str, pseudonyms: Pseudonyms) -> None:
         self.form = form
+        self.pseudonyms = pseudonyms
         self.bytes_max = terms.request_bytes_max
-        self._lines = Batches(terms, LINES)
+        self._lines = Batches(terms, LINES, pseudonyms)
         self.oddities = self._lines.oddities
 
     def of(self, portion: Portion) -> Iterator[AggregateBatch]:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from stack_composer.telemetry.send.destination import Destination
     from stack_composer.telemetry.upload.aggregate import AggregateBatch, AggregateBatches
     from stack_composer.telemetry.upload.plan import Terms
+    from stack_composer.telemetry.upload.pseudonyms import Pseudonyms
 
     AnyBatch: TypeAlias = "Batch | AggregateBatch"
     """What one request holds, whatever the mode."""
@@ -50,7 +51,7 @@ class Piece(NamedTuple):
     Attributes:
         offset: Where the line begins.
         end: The first place behind what is wanted of it.
-        line: With these records alone.
+        line: With these records alone, as it is stored.
         numbers: Of each record in ``line``, its number in the whole line; None if it is
             the same.
         encoded: The records in the form of requests, where forms can be joined.
@@ -102,7 +103,7 @@ class Batch:
     @property
     def lines(self) -> list[bytes]:
         """The lines that it is made of, each with the records that are in it alone."""
-        return [piece.line for piece in self._pieces]
+        return [self._maker.pseudonyms.line(piece.line) for piece in self._pieces]
 
     @property
     def name(self) -> str:
@@ -134,6 +135,8 @@ class Batches:
     Args:
         terms: As of the plan.
         form: What bodies are written in, as ``otlp.requests`` has it.
+        pseudonyms: What hashes ids once more; there is no way around it.
+        is_one_object: The address is that of a single object, which must take all.
 
     Attributes:
         bytes_max: How much a batch may hold from now on, before packing.
@@ -141,8 +144,11 @@ class Batches:
             no OTLP.
     """
 
-    def __init__(self, terms: Terms, form: str, *, is_one_object: bool = False) -> None:
+    def __init__(
+        self, terms: Terms, form: str, pseudonyms: Pseudonyms, *, is_one_object: bool = False
+    ) -> None:
         self.form = form
+        self.pseudonyms = pseudonyms
         self.oddities: Counter[str] = Counter()
         self.bytes_max = terms.request_bytes_max
         if terms.protocol == "put":
@@ -239,7 +245,8 @@ class Batches:
             yield piece
         else:
             # Line by line, so that one that is no OTLP spoils no other.
-            body, records = request_of(self.form, signal, [Slice(piece.line)])
+            line = self.pseudonyms.line(piece.line)
+            body, records = request_of(self.form, signal, [Slice(line)])
             if records:
                 yield piece._replace(encoded=body, records=records)
 
@@ -266,7 +273,8 @@ class Batches:
     def body_of(self, signal: str, pieces: Sequence[Piece]) -> tuple[bytes, int]:
         """Make the body of a request, and count its records."""
         if self.form == "thrift":
-            return request_of("thrift", signal, [Slice(piece.line) for piece in pieces])
+            lines = [self.pseudonyms.line(piece.line) for piece in pieces]
+            return request_of("thrift", signal, [Slice(line) for line in lines])
         bodies = [piece.encoded for piece in pieces]
         records = sum(piece.records for piece in pieces)
         if self.form == "json" and len(bodies) > 1:
@@ -306,7 +314,9 @@ def object_name(portion: Portion, start: Position, end: Position) -> str:
     return f"{portion.key}.{tag}.jsonl"
 
 
-def maker_of(terms: Terms, destination: Destination) -> Batches | AggregateBatches:
+def maker_of(
+    terms: Terms, destination: Destination, pseudonyms: Pseudonyms
+) -> Batches | AggregateBatches:
     """Give what makes the batches of a plan.
 
     Raises:
@@ -315,6 +325,6 @@ def maker_of(terms: Terms, destination: Destination) -> Batches | AggregateBatch
     if terms.mode == "aggregate":
         from stack_composer.telemetry.upload.aggregate import AggregateBatches
 
-        return AggregateBatches(terms, destination.form_of("metrics"))
+        return AggregateBatches(terms, destination.form_of("metrics"), pseudonyms)
     form = destination.form_of(destination.signals[0])
-    return Batches(terms, form, is_one_object=destination.is_one_object)
+    return Batches(terms, form, pseudonyms, is_one_object=destination.is_one_object)

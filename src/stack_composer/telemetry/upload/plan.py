@@ -68,6 +68,7 @@ class Terms(NamedTuple):
         mode: "raw" or "aggregate".
         compression: How they are packed.
         request_bytes_max: How much one request may hold, before it is packed.
+        mark: Of the salt that ids are hashed with on their way out.
     """
 
     origin: str
@@ -75,6 +76,7 @@ class Terms(NamedTuple):
     mode: str
     compression: str
     request_bytes_max: int
+    mark: str = ""
 
 
 class Stretch(NamedTuple):

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from stack_composer.telemetry.send.sender import Message
     from stack_composer.telemetry.upload.batches import AnyBatch
     from stack_composer.telemetry.upload.plan import Plan
+    from stack_composer.telemetry.upload.pseudonyms import Pseudonyms
 
 KEYS_MAX: Final = 10_000
 """Attribute keys that are counted apart; what records have beyond is counted as one."""
@@ -105,19 +106,20 @@ class Survey:
 
 
 def messages(
-    plan: Plan, destination: Destination, survey: Survey
+    plan: Plan, destination: Destination, pseudonyms: Pseudonyms, survey: Survey
 ) -> Iterator[tuple[AnyBatch, Message]]:
     """Yield what would leave, one request after the other; nothing is sent.
 
     Args:
         plan: What is to be sent.
         destination: To whom.
+        pseudonyms: What hashes ids once more.
         survey: Takes what is noticed on the way.
 
     Raises:
         SendError: The destination does not take what is planned.
     """
-    maker = maker_of(plan.terms, destination)
+    maker = maker_of(plan.terms, destination, pseudonyms)
     survey.oddities = maker.oddities
     for portion in plan.portions:
         batches: Iterator[AnyBatch] = maker.of(portion)
@@ -137,7 +139,10 @@ def messages(
 
 
 def survey_of(
-    plan: Plan, destination: Destination, watch: Callable[[Survey], None] = lambda _survey: None
+    plan: Plan,
+    destination: Destination,
+    pseudonyms: Pseudonyms,
+    watch: Callable[[Survey], None] = lambda _survey: None,
 ) -> Survey:
     """Count all that would leave: exact, and as much work as sending without the network.
 
@@ -145,7 +150,7 @@ def survey_of(
         SendError: As ``messages``.
     """
     survey = Survey()
-    for batch, message in messages(plan, destination, survey):
+    for batch, message in messages(plan, destination, pseudonyms, survey):
         survey.add(batch, message)
         watch(survey)
     return survey

@@ -31,6 +31,7 @@ from stack_composer.telemetry.upload.audit import Part, Position, Sending
 from stack_composer.telemetry.upload.batches import maker_of
 from stack_composer.telemetry.upload.ledger import PASSED_OVER
 from stack_composer.telemetry.upload.permission import permission
+from stack_composer.telemetry.upload.pseudonyms import pseudonyms_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -176,7 +177,7 @@ class Upload:
         self._watch = watch
         self._refusals = 0
         self._halves: Sequence[AnyBatch] = ()
-        self._maker = maker_of(plan.terms, destination)
+        self._maker = maker_of(plan.terms, destination, pseudonyms_of(config))
         self.result.oddities = self._maker.oddities
 
     def run(self) -> Result:
