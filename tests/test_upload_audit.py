@@ -699,6 +699,27 @@ def test_a_part_that_cannot_be_made_hinders_nothing(
     assert place.verify() == fine(lines=11, requests=5)
 
 
+def test_where_no_part_can_be_made_it_is_not_tried_at_each_entry(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit_module, "PART_BYTES_MAX", 128 * 2_000)
+    place.log.sending(request())
+    with place.path.open("ab") as file:
+        file.write(b"x" * 128 * 2_000 + b"\n")
+    tried: list[int] = []
+
+    def refuse(*_: object) -> None:
+        tried.append(place.path.stat().st_size)
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(audit_module, "_pack", refuse)
+    for at in range(50):
+        place.deliver(request(at, at + 1))
+    grown = place.path.stat().st_size - 128 * 2_000
+    assert grown // 2_000 - 2 <= len(tried) <= grown // 2_000 + 2
+    assert len(tried) < 50
+
+
 def test_who_reads_while_a_part_is_closed_misses_nothing(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:

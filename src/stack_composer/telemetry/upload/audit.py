@@ -76,6 +76,8 @@ __all__ = ["Audit", "Part", "Position", "Selected", "Sending", "audit_of", "read
 PART_BYTES_MAX: Final = 8 * 2**20
 """A log that has grown to this many bytes is closed."""
 
+_TRIES: Final = 128
+"""So often closing is tried while the log grows by its own size again."""
 _PIECE_BYTES: Final = 2**16
 _FORMAT: Final = 1
 
@@ -267,11 +269,15 @@ def _open(folder: Folder) -> _File:
 def _close_part(folder: Folder, file: _File) -> None:
     """Pack a log that has grown large, and go on in a new one; if that fails, in this one."""
     size = os.fstat(file.descriptor).st_size
-    if size < PART_BYTES_MAX or not file.is_locked:
+    # Windows replaces no file that is open, and this one is: there it grows on.
+    if size < PART_BYTES_MAX or not file.is_locked or os.name == "nt":
         return
     tail = _read_tail(file.descriptor)
     if tail.torn or tail.last is None:
         return  # The next entry ends that line, and the one after that comes here again.
+    every = PART_BYTES_MAX // _TRIES
+    if size // every == (size - len(tail.last) - 1) // every:
+        return  # Where it fails it is not tried at each entry: to pack takes its time.
     try:
         number = number_of(file.descriptor)
         _pack(folder, file.descriptor, size, names.audit_part_name(number, effects.wall_ns()))
