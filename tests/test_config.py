@@ -292,9 +292,9 @@ def test_a_path_argument_may_be_a_path_object(tmp_path: Path) -> None:
             "did you mean 'file'?",
         ),
         (
-            '[telemetry]\nexporter = "otlp_http"',
-            "2: telemetry.exporter 'otlp_http' is not available in this version",
-            'use "file" or "stdout", or a list of these',
+            '[telemetry]\nexporter = "prometheus"',
+            "2: telemetry.exporter 'prometheus' is not available in this version",
+            'use "file" or "stdout" or "otlp_http" or "otlp_grpc", or a list of these',
         ),
         (
             "[telemetry]\nexporter = []",

@@ -172,7 +172,7 @@ def kind(option: Option) -> str:
     """Say what values are allowed."""
     if option.name == "exporter":
         words = " or ".join(f'`"{name}"`' for name in EXPORTERS_AVAILABLE)
-        return f"{words}, or a list of both"
+        return f"{words}, or a list of these"
     if option.choices:
         return "one of " + ", ".join(f'`"{choice}"`' for choice in option.choices)
     if option.kind == "int":

@@ -14,13 +14,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Final
 
-EXPORTERS_AVAILABLE: Final = ("file", "stdout")
-"""What ``exporter`` may name in this version."""
-
 NETWORK_EXPORTERS: Final = ("otlp_http", "otlp_grpc")
 """Those that need the same consent as an upload."""
 
-EXPORTERS_KNOWN: Final = (*EXPORTERS_AVAILABLE, *NETWORK_EXPORTERS, "prometheus")
+EXPORTERS_AVAILABLE: Final = ("file", "stdout", *NETWORK_EXPORTERS)
+"""What ``exporter`` may name in this version."""
+
+EXPORTERS_KNOWN: Final = (*EXPORTERS_AVAILABLE, "prometheus")
 """What ``exporter`` will come to name: asking early gets an answer, not a riddle."""
 
 COMPRESSIONS: Final = ("gzip", "zstd", "none")
@@ -136,7 +136,8 @@ OPTIONS: Final = (
         "texts",
         default=("file",),
         doc="Where redacted records go: `file` (bundles in the folder), `stdout` (OTLP "
-        "JSON lines), or a list of both.",
+        "JSON lines), `otlp_http` and `otlp_grpc` (a server, while programs record; needs "
+        "`upload_enabled` and your consent), or a list of these.",
         choices=EXPORTERS_KNOWN,
     ),
     Option(

@@ -11,18 +11,22 @@ import os
 
 from stack_composer.telemetry import effects
 from stack_composer.telemetry.config import signature
+from stack_composer.telemetry.config_options import MIB, NETWORK_EXPORTERS
 from stack_composer.telemetry.errors import GuardError
 from stack_composer.telemetry.model import Resource
 from stack_composer.telemetry.record import recorder
+from stack_composer.telemetry.store.names import OUTBOXES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Protocol
+    from typing import Any, Final, Protocol
 
     from stack_composer.telemetry.config import Config
     from stack_composer.telemetry.guard.engine import Guard
     from stack_composer.telemetry.store.encode import Encoder
+    from stack_composer.telemetry.store.encrypted.writer import DatabaseWriter
     from stack_composer.telemetry.store.sketch import Sketch
+    from stack_composer.telemetry.store.writer import BundleWriter
 
     class Exporter(Protocol):
         """Where guarded lines go: ``BundleWriter``, ``DatabaseWriter``, the terminal.
@@ -53,6 +57,10 @@ if TYPE_CHECKING:
 
         def abandon(self) -> None:
             """Let go in a forked child, without touching what the parent has."""
+
+
+OUTBOX_BUNDLE_BYTES_MAX: Final = 4 * MIB
+"""Bundles that are deleted once they went are kept small."""
 
 
 class Outputs:
@@ -106,6 +114,12 @@ class Outputs:
         for exporter in self.exporters:
             exporter.close()
 
+    def linger(self) -> None:
+        """After ``close``: wait for what is still to be sent, as long as is configured."""
+        for exporter in self.exporters:
+            if hasattr(exporter, "linger"):
+                exporter.linger()
+
     def abandon(self) -> None:
         """Let go in a forked child."""
         for exporter in self.exporters:
@@ -152,7 +166,7 @@ class Encoders:
 def make_outputs(config: Config) -> Outputs:
     """Make what ``config`` asks for."""
     guard = make_guard(config, _salt(config))
-    return Outputs(guard, config, [_exporter(name, config) for name in config.exporter])
+    return Outputs(guard, config, _exporters(config))
 
 
 def make_guard(config: Config, salt: bytes) -> Guard:
@@ -184,27 +198,66 @@ def resource_of(config: Config) -> Resource:
     return Resource(attributes)
 
 
-def _exporter(name: str, config: Config) -> Exporter:
-    if name == "stdout":
+def _exporters(config: Config) -> list[Exporter]:
+    """Make what ``exporter`` names, bundles first: where they are is what ``flush`` tells."""
+    names = config.exporter
+    streams = [name for name in names if name in NETWORK_EXPORTERS]
+    found: list[Exporter] = []
+    if streams:
+        found += _streamed(config, streams)
+    elif "file" in names:
+        found.append(_bundles(config, config.directory, config.bundle_bytes_max))
+    if "stdout" in names:
         from stack_composer.telemetry.export.stdout import StdoutExporter
 
-        return StdoutExporter()
+        # In the order that was given, where both are there.
+        found.insert(0 if names[0] == "stdout" else len(found), StdoutExporter())
+    return found
+
+
+def _streamed(config: Config, streams: list[str]) -> list[Exporter]:
+    """Make the writers whose bundles are streamed: the kept ones, or an outbox each."""
+    from stack_composer.telemetry.export import otlp
+
+    is_kept = "file" in config.exporter
+    if not otlp.may_ever_leave(config):
+        directory = config.directory
+        if is_kept:
+            return [_bundles(config, directory, config.bundle_bytes_max)]
+        return [otlp.Forbidden(directory)]
+    if is_kept:
+        feeds = [otlp.Feed(config, name, config.directory) for name in streams]
+        writer = _bundles(config, config.directory, config.bundle_bytes_max)
+        return [otlp.Streamed(writer, feeds)]
+    found: list[Exporter] = []
+    for name in streams:
+        directory = os.path.join(config.directory, OUTBOXES[name])
+        # Room is made by whole bundles; and what went is deleted by whole bundles, too.
+        bytes_max = min(
+            config.bundle_bytes_max, OUTBOX_BUNDLE_BYTES_MAX, config.otlp_queue_bytes_max // 8
+        )
+        writer = _bundles(config, directory, bytes_max)
+        found.append(otlp.Streamed(writer, [otlp.Feed(config, name, directory)]))
+    return found
+
+
+def _bundles(config: Config, directory: str, bytes_max: int) -> BundleWriter | DatabaseWriter:
     if config.encryption != "none":
         from stack_composer.telemetry.store import keys
         from stack_composer.telemetry.store.encrypted.writer import DatabaseWriter
 
         return DatabaseWriter(
-            config.directory,
+            directory,
             keys=keys.configured(config),
-            bundle_bytes_max=config.bundle_bytes_max,
+            bundle_bytes_max=bytes_max,
             bundle_age_s_max=config.bundle_age_s_max,
             durability=config.durability,
         )
     from stack_composer.telemetry.store.writer import BundleWriter
 
     return BundleWriter(
-        config.directory,
-        bundle_bytes_max=config.bundle_bytes_max,
+        directory,
+        bundle_bytes_max=bytes_max,
         bundle_age_s_max=config.bundle_age_s_max,
         durability=config.durability,
     )

@@ -23,6 +23,7 @@ import time
 
 from stack_composer.telemetry import config as configuration
 from stack_composer.telemetry import effects, health
+from stack_composer.telemetry.config_options import NETWORK_EXPORTERS
 from stack_composer.telemetry.errors import StoreError, TelemetryError
 from stack_composer.telemetry.outputs import make_outputs, salt_signature
 from stack_composer.telemetry.record import ids, recorder
@@ -51,6 +52,9 @@ time that a bundle takes to fill, more than it has steps, so it keeps up on a sl
 too. Without it bundles would fill faster than idle moments come."""
 METRICS_S = 10.0
 """Instruments are written this often; ``metric()`` points go with each turn."""
+STREAM_TURN_S = 0.4
+"""With a network exporter a turn comes at least so often: it is to be less than a second
+behind."""
 CONFIG_S = 0.5
 """The configuration file is looked at this often (a ``stat``, 5 µs)."""
 _LAST_WAIT_S = 0.1
@@ -84,6 +88,7 @@ class Pipeline:
         self._unwritten = 0
         self._chunks_since_tick = 0
         self._outputs: Outputs | None = None
+        self._closed: Outputs | None = None
         self._salt_signature: tuple[int, int, int] | None = None
         self._metrics_due = _Due(METRICS_S, METRICS_S)
         self._config_due = _Due(0.0, CONFIG_S)
@@ -96,6 +101,7 @@ class Pipeline:
         """Take a configuration, and tell the recording side what it needs of it."""
         self.config = config
         self._relief = Relief(config)
+        self._turn_s = _turn_s(config)
         self._signature = configuration.signature(config.config_path)
         self._recording, _ = configuration.effective_mode(config)
         recorder.buffered_max = config.buffered_records_max
@@ -193,8 +199,9 @@ class Pipeline:
 
     def _run(self) -> None:
         self._pay_what_is_owed()
+        self._prepare_streams()
         while not self._stopping:
-            self._bell.wait(min(self.config.flush_s, 1.0))
+            self._bell.wait(self._turn_s)
             if self._stopping:
                 return
             self.turnstile.enter(-1)
@@ -219,6 +226,15 @@ class Pipeline:
                 pay_if_left(directory, self._unlock())
             except Exception as error:
                 self._failed(error, "gdpr")
+
+    def _prepare_streams(self) -> None:
+        """Start the threads of network exporters, while threads can be started."""
+        count = len(set(self.config.exporter) & set(NETWORK_EXPORTERS))
+        if count and self._recording:
+            from stack_composer.telemetry.export import otlp
+
+            if otlp.may_ever_leave(self.config):
+                otlp.park(count)
 
     def _leave(self) -> None:
         try:
@@ -315,6 +331,9 @@ class Pipeline:
             self._failed(error, "stop")
         finally:
             self.turnstile.leave()
+        if self._closed is not None:
+            # The turn is given back: whoever else wants it shall not wait for a network.
+            self._closed.linger()
 
     def abandon(self) -> None:
         """Let go in a forked child: what is here, the parent writes."""
@@ -325,6 +344,7 @@ class Pipeline:
         """Write what is left in the way it was configured, and close."""
         self.take(last=True)
         if self._outputs is not None:
+            self._closed = self._outputs
             self._outputs.close()
             self._outputs = None
             health.forget_guard()
@@ -483,6 +503,13 @@ class Pipeline:
         self._unwritten += count
         recorder.drop(signal, reason, count)
         return False
+
+
+def _turn_s(config: Config) -> float:
+    """How long to wait for the next turn."""
+    if set(config.exporter).isdisjoint(NETWORK_EXPORTERS):
+        return min(config.flush_s, 1.0)
+    return min(config.flush_s, STREAM_TURN_S)
 
 
 class _Bell:

@@ -12,6 +12,9 @@ A database of the encrypted store is ``<stem>.<source>.sqlcipher``, with 16 rand
 in its stem; the source says where its key is. SQLite puts ``-wal``, ``-shm`` and
 ``-journal`` behind that name. A new one is made under the name with ``.new`` at its end.
 
+``stream-<16 hex>-<8 hex>.queue`` is what one stream is to send to one destination, told
+by the first digits; its lock says that the stream lives (``upload.queue``).
+
 ``audit-<6 digits>-<UTC yyyymmddThhmmss>Z.jsonl.zst`` is a part of the log of what left
 this computer; the time is when it was closed.
 """
@@ -46,6 +49,8 @@ DATABASE_PARTS: Final = ("-wal", "-shm", "-journal")
 _NEW: Final = ".new"
 _AUDIT: Final = "audit-"
 _AUDIT_END: Final = ".jsonl.zst"
+_STREAM: Final = "stream-"
+_QUEUE: Final = ".queue"
 
 _SUFFIXES: Final = {
     OPEN: "jsonl",
@@ -83,10 +88,22 @@ AUDIT_NEW: Final = AUDIT + ".new"
 """A part of it, or its next file, that is being made."""
 UPLOAD_LOCK: Final = "upload.lock"
 """Its lock is held by who uploads, for as long as it takes (``upload.run``)."""
+OUTBOXES: Final = {"otlp_http": "outbox-http", "otlp_grpc": "outbox-grpc"}
+"""The folder of what an exporter is still to send, where bundles are not kept besides."""
 SINGLES: Final = frozenset(
-    (GDPR_PENDING, PURGE_STAMP, QUARANTINE, PRESSURE_NOTE, AUDIT, AUDIT_NEW, UPLOAD_LOCK)
+    (
+        GDPR_PENDING,
+        PURGE_STAMP,
+        QUARANTINE,
+        PRESSURE_NOTE,
+        AUDIT,
+        AUDIT_NEW,
+        UPLOAD_LOCK,
+        *OUTBOXES.values(),
+    )
 )
 """Names of ours that are no part of a bundle."""
+STREAM_ORIGIN_BYTES: Final = 8
 NONCE_BYTES: Final = 4
 DATABASE_NONCE_BYTES: Final = 16
 """More, since scrypt takes the stem as its salt."""
@@ -160,6 +177,23 @@ def new_database_name(name: str) -> str:
     return name + _NEW
 
 
+def stream_name(origin: bytes, nonce: bytes) -> str:
+    """Name the queue of a stream: ``STREAM_ORIGIN_BYTES`` that tell to whom, and a nonce."""
+    return f"{_STREAM}{origin.hex()}-{nonce.hex()}{_QUEUE}"
+
+
+def stream_origin(name: str) -> bytes | None:
+    """To whom a stream goes whose queue has this name; None for all other names."""
+    if not (name.startswith(_STREAM) and name.endswith(_QUEUE)):
+        return None
+    try:
+        origin, nonce = map(bytes.fromhex, name[len(_STREAM) : -len(_QUEUE)].split("-"))
+    except ValueError:
+        return None
+    is_ours = (len(origin), len(nonce)) == (STREAM_ORIGIN_BYTES, NONCE_BYTES)
+    return origin if is_ours and stream_name(origin, nonce) == name else None
+
+
 def audit_part_name(number: int, until_ns: int) -> str:
     """Name a part of the audit log, the ``number``-th from 1, closed at ``until_ns``."""
     moment = time.gmtime(max(until_ns, 0) // 1_000_000_000)
@@ -185,7 +219,7 @@ def parse_name(name: str) -> BundleName | None:
     """Read a file name; None for whatever is not ours."""
     if audit_part(name) is not None:
         return BundleName(name, "", "", AUDIT_PART)
-    if name in (STORE_LOCK, CONVERSION_LOCK):
+    if name in (STORE_LOCK, CONVERSION_LOCK) or stream_origin(name) is not None:
         return BundleName(name, "", "", LOCK)
     stem, _, suffix = name.partition(".")
     known = _KINDS.get(suffix)

@@ -228,6 +228,11 @@ class BundleWriter:
             self._folder.sync()
             self._folder_is_synced = True
 
+    def stem_of(self, signal: str) -> str:
+        """The stem of the bundle that has the last line of a signal; "" before the first."""
+        live = self._live.get(signal)
+        return "" if live is None else live.stem
+
     def narrow(self, bundle_bytes_max: int) -> None:
         """Write smaller bundles, or larger ones again; close those beyond the bound."""
         self._bytes_max = bundle_bytes_max
