@@ -19,7 +19,7 @@ def send(
     doors: peers.Doors,
     folder: Path,
     signals: tuple[str, ...] = same.SIGNALS,
-    **environ: str,
+    environ: dict[str, str] | None = None,
 ) -> dict[str, list[str]]:
     """Send to the door that fits; what was sent, by signal.
 
@@ -35,7 +35,7 @@ def send(
     url = doors.url("grpc" if protocol == "grpc" else "http")
     done = subprocess.run(
         [sys.executable, peers.HERE / "official_sender.py", protocol, url, path, *signals],
-        env={**os.environ, **environ},
+        env={**os.environ, **(environ or {})},
         capture_output=True,
         text=True,
         timeout=60,

@@ -292,7 +292,13 @@ def rotel_to(url: str, protocol: str, compression: str = "gzip") -> list[str]:
 
 @contextlib.contextmanager
 def collector(
-    folder: Path, exporters: dict[str, Any], receivers: dict[str, Any] | None = None
+    folder: Path,
+    exporters: dict[str, Any],
+    receivers: dict[str, Any] | None = None,
+    *,
+    http_port: int = 0,
+    tls: dict[str, str] | None = None,
+    limits: dict[str, dict[str, int]] | None = None,
 ) -> Iterator[Doors]:
     """Run the Collector; all that it takes goes to each of its exporters.
 
@@ -301,14 +307,21 @@ def collector(
         exporters: By name, as its configuration has them.
         receivers: Likewise; not given: OTLP, by both doors. A name that ends in
             ``/traces`` and so on is only in that pipeline, so too for exporters.
+        http_port: Where it takes OTLP over HTTP; 0: where it is free.
+        tls: Its certificate and whose it trusts, for both doors.
+        limits: Of each door.
     """
     program = needed("collector")
     doors = Doors(log=folder / f"{program.name}.log")
     if receivers is None:
-        doors = doors._replace(http=free_port(), grpc=free_port())
+        doors = doors._replace(http=http_port or free_port(), grpc=free_port())
         protocols = {
-            "http": {"endpoint": f"127.0.0.1:{doors.http}"},
-            "grpc": {"endpoint": f"127.0.0.1:{doors.grpc}"},
+            name: {
+                "endpoint": f"127.0.0.1:{getattr(doors, name)}",
+                **({"tls": tls} if tls else {}),
+                **(limits or {}).get(name, {}),
+            }
+            for name in ("http", "grpc")
         }
         receivers = {"otlp": {"protocols": protocols}}
     pipelines = {}

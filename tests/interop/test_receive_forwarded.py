@@ -1,4 +1,4 @@
-"""What the Collector and rotel hand on to our receiver is in our store."""
+"""What the Collector, rotel and our own upload hand on to our receiver is in our store."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from interop import official, peers, same
+from interop import everything, official, peers, same, uploading
 
 pytestmark = [pytest.mark.e2e, pytest.mark.interop]
 
@@ -54,3 +54,19 @@ def test_rotel_hands_on(protocol: str, compression: str, tmp_path: Path) -> None
         with peers.rotel(tmp_path / "rotel", *to) as doors:
             sent = official.send("http/protobuf", doors, tmp_path / "sdk")
     assert_stored(sent, store)
+
+
+@pytest.mark.parametrize("compression", ["gzip", "zstd", "none"])
+@pytest.mark.parametrize("protocol", ["http/protobuf", "http/json", "grpc"])
+def test_we_hand_on_to_ourselves(protocol: str, compression: str, tmp_path: Path) -> None:
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    everything.write(ours)
+    with peers.serving(theirs, tmp_path / "logs", grpc=protocol == "grpc") as doors:
+        environ = uploading.configured(
+            tmp_path / "config",
+            upload_endpoint=doors.url("grpc" if protocol == "grpc" else "http"),
+            upload_protocol=protocol,
+            upload_compression=compression,
+        )
+        uploading.upload(ours, environ)
+    assert_stored(everything.stored(ours), theirs)

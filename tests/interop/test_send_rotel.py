@@ -50,3 +50,24 @@ def test_rotel_gets_traces_and_logs_as_json(tmp_path: Path) -> None:
             uploading.upload(store, environ, "--signal", signal)
             found = sink.wait_for(signal, len(stored[signal]))
             assert same.different(found, stored[signal]) == ""
+
+
+def test_a_request_too_large_for_rotel_goes_in_parts(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    everything.write(store, plain_spans=20_000)
+    stored = everything.stored(store)
+    # It drops what is more than two of its batches, after it has said yes.
+    how = ["--otlp-grpc-max-recv-msg-size-mib", "1", "--batch-max-size", "100000"]
+    with (
+        peers.Sink() as sink,
+        peers.rotel(tmp_path / "rotel", *how, *peers.rotel_to(sink.url, "http")) as doors,
+    ):
+        environ = uploading.configured(
+            tmp_path / "config",
+            upload_endpoint=doors.url("grpc"),
+            upload_protocol="grpc",
+            upload_compression="none",
+        )
+        uploading.upload(store, environ, "--signal", "traces")
+        found = sink.wait_for("traces", len(stored["traces"]))
+    assert same.different(found, stored["traces"]) == ""
