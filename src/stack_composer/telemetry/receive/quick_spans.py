@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 from stack_composer.telemetry.otlp import wire
 from stack_composer.telemetry.otlp.protobuf import LEARNT_BYTES_MAX, LEARNT_MAX, _plain_value
 from stack_composer.telemetry.store.doubles import HOLE
-from stack_composer.telemetry.store.encode import PIECES_MAX, _line_of, _untouch, _without_repeats
+from stack_composer.telemetry.store.encode import PIECES_MAX, _untouch, _without_repeats
 from stack_composer.telemetry.store.sketch import Sketch
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ _times = struct.Struct("<QxQ").unpack
 # What stands before a text of up to so many bytes: the tags and sizes of value and text.
 _TEXTS: Final = [bytes((0x12, size + 2, 0x0A, size)) for size in range(126)]
 
+_JOINED: Final = 32
 _UNMET: Final = ("", False, False)
 
 
@@ -226,6 +227,7 @@ class QuickSpans:
         pair_of = self._pairs.__getitem__
         most = self._encoder._attributes_max
         starts, stops, traces = draft.starts, draft.ends, draft.traces
+        is_new = False
         last_trace = b""
         trace = ""
         for at, end in draft.places:
@@ -249,12 +251,15 @@ class QuickSpans:
                 last = pieces[-1]
                 size = last[0] + 1 if last else 0
                 pieces[-1] = last[:size]
-                try:
-                    found = dict(map(pair_of, pieces))
-                except KeyError:
+                tail = last[size:]
+                if not is_new:
+                    try:
+                        found = dict(map(pair_of, pieces))
+                    except KeyError:
+                        is_new = True
+                if found is None:
                     marks = draft.marks()
                     found = self._by_pieces(draft, pieces, budget, counts)
-                    tail = last[size:]
                     if found is None:
                         draft.undo(marks)
                         found, tail = self._by_sizes(draft, rest, budget, counts)
@@ -262,9 +267,8 @@ class QuickSpans:
                         draft.undo(marks)
                         self._put_off(draft, data, at, end, budget, counts)
                         continue
-                    has_gaps = marks != draft.marks()
-                else:
-                    tail = last[size:]
+                    # The next span has something new as well, or all is known again.
+                    is_new = has_gaps = marks != draft.marks()
             else:
                 tail = rest
             ended = ends.get(tail, _UNMET)
@@ -382,22 +386,23 @@ class QuickSpans:
             if not 7 <= size <= 128 or raw[0] != size - 1:
                 return None
             text_at = raw[2] + 7
-            if text_at <= size and raw[text_at - 4 : text_at] == _TEXTS[size - text_at]:
-                known = keys.get(raw[3 : text_at - 4])
-                if known is not None and raw[1] == 0x0A and not known.key.by_value:
+            known = keys.get(raw[3 : text_at - 4])
+            if known is not None and raw[1] == 0x0A and text_at <= size:
+                key = known.key
+                if raw[text_at - 4 : text_at] == _TEXTS[size - text_at]:
                     try:
                         value = raw[text_at:].decode()
                     except UnicodeDecodeError:
                         return None
-                    piece = known.key.pieces.get(value)
-                    if piece is None:
-                        draft.unseen.append((known.key.verdict, value))
-                        draft.gaps.append((found, known.text, known.key))
-                        draft.lessons.append((known, raw))
-                        found[known.text] = ""
-                    else:
-                        found[known.text] = piece
+                    found[known.text] = piece = key.pieces.get(value, "")
+                    if piece:
                         self._remember(known, raw, piece)
+                    elif key.by_value:
+                        draft.valued.append(((found, known.text, key), value))
+                    else:
+                        draft.unseen.append((key.verdict, value))
+                        draft.gaps.append((found, known.text, key))
+                        draft.lessons.append((known, raw))
                     continue
             if not self._new_pair(draft, found, raw, budget, counts):
                 return None
@@ -534,7 +539,6 @@ class QuickSpans:
             for number, found, head, closing in draft.late:
                 out[number] = f"{head}{','.join(filter(None, found.values()))}]{closing}"
             opening, closing = encoder._envelope("resourceSpans", "scopeSpans")
-            # Joined and made bytes once: each copy of a line costs as much as twenty spans.
             out[0] = f'{opening}{{{encoder._scope(draft.scope)}"spans":[{out[0]}'
             out[-1] = f"{out[-1]}]}}{closing}"
         except BaseException:
@@ -547,7 +551,7 @@ class QuickSpans:
         _untouch(touched)
         sketch.traces = _without_repeats(traces, len(out))
         sketch.saw(*_within(draft), len(out))
-        return _line_of(",".join(out)), sketch
+        return _joined(out), sketch
 
     def _fill_doubles(self, draft: _Draft) -> None:
         """Write all doubles of a line at once, in the order of their spans."""
@@ -650,6 +654,19 @@ def _look_again(draft: _Draft) -> None:
             draft.lessons.append(lesson)
         else:
             found[text] = piece
+
+
+def _joined(out: list[str]) -> bytes:
+    """Join the spans of a line to bytes.
+
+    In steps: memory for a whole line comes fresh from the system each time, and getting
+    it costs more than to copy it.
+    """
+    line = b",".join(
+        [",".join(out[at : at + _JOINED]).encode() for at in range(0, len(out), _JOINED)]
+    )
+    assert line.find(b"\n") == len(line) - 1, "a line holds one newline, at its end"
+    return line
 
 
 def _within(draft: _Draft) -> tuple[int, int]:

@@ -251,7 +251,10 @@ class Encoder:
 
     def _line(self, outer: str, inner: str, pieces: list[str]) -> bytes:
         opening, closing = self._envelope(outer, inner)
-        return _line_of(f"{opening}{','.join(pieces)}{closing}")
+        line = f"{opening}{','.join(pieces)}{closing}".encode()
+        # To look for the first one costs a hundredth of counting them.
+        assert line.find(b"\n") == len(line) - 1, "a line holds one newline, at its end"
+        return line
 
     def _envelope(self, outer: str, inner: str) -> tuple[str, str]:
         """Give what stands before and behind the pieces of a line."""
@@ -642,13 +645,6 @@ class Encoder:
             self._label_sets.clear()
             self._remembered = 0
             self.forgotten += 1
-
-
-def _line_of(text: str) -> bytes:
-    line = text.encode()
-    # To look for the first one costs a hundredth of counting them.
-    assert line.find(b"\n") == len(line) - 1, "a line holds one newline, at its end"
-    return line
 
 
 def _weight(text: str) -> int:
