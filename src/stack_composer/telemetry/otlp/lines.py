@@ -53,26 +53,35 @@ def filtered_line(
     """
     if not any(flags):
         return None
-    # A null is left out by the decoder, so positions may differ from the text's.
-    if mended or b"null" in line:
-        return msgspec.json.encode(_narrowed(_written(data), flags))
-    if all(flags) and not any(white in line for white in _LAYOUT) and _is_of_one_signal(line):
+    if mended or has_null(line):
+        return msgspec.json.encode(narrowed(written(data), flags))
+    if all(flags) and is_one_line(line):
         return line
     try:
         tree = msgspec.json.decode(line)
     except msgspec.DecodeError:
         # Read by the forgiving parser; what was understood is written strictly.
-        tree = _written(data)
-    return msgspec.json.encode(_narrowed(tree, flags))
+        tree = written(data)
+    return msgspec.json.encode(narrowed(tree, flags))
 
 
-def _is_of_one_signal(line: bytes) -> bool:
-    # Found in an attribute's text the mark only costs the longer way.
-    return sum(b'"' + key.encode() + b'"' in line for key in _RECORDS) == 1
+def has_null(line: bytes) -> bool:
+    """Whether the decoder may have left a null out, so that positions are not the text's."""
+    return b"null" in line
 
 
-def _narrowed(tree: dict[str, Any], flags: list[bool]) -> dict[str, Any]:
-    """Take the unflagged records out of a tree, and the envelopes left empty."""
+def is_one_line(line: bytes) -> bool:
+    """Whether a document is one line, of one signal, and can go out as it is."""
+    # Found in an attribute's text a mark only costs the longer way.
+    of_signals = sum(b'"' + key.encode() + b'"' in line for key in _RECORDS)
+    return of_signals == 1 and not any(white in line for white in _LAYOUT)
+
+
+def narrowed(tree: dict[str, Any], flags: list[bool]) -> dict[str, Any]:
+    """Take the unflagged records out of a tree of JSON, and the envelopes left empty.
+
+    What stays has its unknown fields still.
+    """
     remaining = iter(flags)
     for key, (scopes_key, records_key) in _RECORDS.items():
         if key not in tree:
@@ -108,19 +117,19 @@ def _drop_empty(holder: dict[str, Any], key: str, inner: str) -> None:
     holder[key] = [part for part in holder.get(key, ()) if part.get(inner)]
 
 
-def _written(value: Any) -> Any:
+def written(value: Any) -> Any:
     """Return a struct as OTLP's strict JSON: defaults left out, wide integers as text."""
     if isinstance(value, msgspec.Struct):
-        written = {}
+        tree = {}
         for name, camel, default in _fields(type(value)):
             held = getattr(value, name)
             # An AnyValue's own fields tell by their presence, also when they are 0 or "".
             if held is None or (default is not None and held == default):
                 continue
-            written[camel] = _wide(held) if name in _WIDE_FIELDS else _written(held)
-        return written
+            tree[camel] = _wide(held) if name in _WIDE_FIELDS else written(held)
+        return tree
     if isinstance(value, list):
-        return [_written(item) for item in value]
+        return [written(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     return value

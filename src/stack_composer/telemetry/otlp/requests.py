@@ -13,17 +13,18 @@ empty and the number of records is 0.
 from __future__ import annotations
 
 from collections import Counter
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
 from stack_composer.telemetry.otlp import jaeger, quick
-from stack_composer.telemetry.otlp.lines import filtered_line
+from stack_composer.telemetry.otlp.lines import has_null, is_one_line, narrowed, written
 from stack_composer.telemetry.otlp.walk import POINT_KINDS, Item, items
 from stack_composer.telemetry.store import otlp
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
     from typing import Final, TypeAlias
 
     Keep: TypeAlias = Callable[[Item], bool]
@@ -156,15 +157,24 @@ def _narrowed(signal: str, slices: Sequence[Slice], keep: Keep | None) -> tuple[
     for part in slices:
         counts: otlp.Counts = Counter()
         data = otlp.decode_line(signal, part.line, counts)
-        if keep is None and not part.first and part.last is None:
-            flags = [True] * _Cut(part, keep).take(signal, data)
-        else:
-            flags = _flags(part, keep, items(data))
-        line = filtered_line(part.line.strip(), data, flags, mended=counts.total() > 0)
-        if line is not None:
-            lines.append(_strict(line))
-            records += sum(flags)
+        cut = _Cut(part, keep)
+        taken = cut.take(signal, data)
+        if taken:
+            lines.append(_strict(_text(part.line.strip(), data, cut, counts)))
+            records += taken
     return lines, records
+
+
+def _text(line: bytes, data: Any, cut: _Cut, counts: otlp.Counts) -> bytes:
+    """Give what was left in ``data`` as JSON: if it can be, as the text that it was."""
+    if counts.total() or has_null(line):
+        return msgspec.json.encode(written(data))
+    if cut.is_whole and is_one_line(line):
+        return line
+    try:
+        return msgspec.json.encode(narrowed(msgspec.json.decode(line), cut.flags))
+    except msgspec.DecodeError:  # The forgiving parser had read it.
+        return msgspec.json.encode(written(data))
 
 
 def _strict(line: bytes) -> bytes:
@@ -187,51 +197,44 @@ _KEYS: Final = {"traces": "resourceSpans", "metrics": "resourceMetrics", "logs":
 _envelope = msgspec.json.Decoder(_Envelope).decode
 
 
-def _flags(part: Slice, keep: Keep | None, found: Iterable[Item]) -> list[bool]:
-    """Tell for each record of a line whether it is asked for."""
-    flags = []
-    place = 0
-    for item in found:
-        is_kept = keep is None or keep(item)
-        flags.append(is_kept and part.first <= place and (part.last is None or place < part.last))
-        place += is_kept
-    return flags
-
-
 class _Cut:
-    """Leaves in a decoded line what is asked for, and no envelope that is empty."""
+    """Leaves in a decoded line what is asked for, and no envelope that is empty.
+
+    Attributes:
+        flags: For each record that was there whether it is left.
+        is_whole: Whether all is as it was: no record gone, and no empty envelope.
+    """
 
     def __init__(self, part: Slice, keep: Keep | None) -> None:
-        self._first = part.first
-        self._last = part.last
+        self.flags: list[bool] = []
+        self.is_whole = True
+        self._part = part
         self._keep = keep
         self._place = 0
-        self._taken = 0
 
     def take(self, signal: str, data: Any) -> int:
         """Do so, once; returns how many records are left."""
         outer, middle, inner = _LEVELS[signal]
         for held in getattr(data, outer):
             for some in getattr(held, middle):
-                around = held.resource, some.scope
+                around = signal, held.resource, some.scope
                 if signal == "metrics":
-                    some.metrics = [one for one in some.metrics if self._points(one, *around)]
+                    for metric in some.metrics:
+                        self._cut_metric(metric, *around)
+                    some.metrics = self._left(some.metrics, _has_points)
                 else:
-                    setattr(some, inner, self._chosen(getattr(some, inner), signal, *around))
-            _drop_empty(held, middle, inner)
-        _drop_empty(data, outer, middle)
-        return self._taken
+                    setattr(some, inner, self._chosen(getattr(some, inner), *around))
+            setattr(held, middle, self._left(getattr(held, middle), attrgetter(inner)))
+        setattr(data, outer, self._left(getattr(data, outer), attrgetter(middle)))
+        return sum(self.flags)
 
-    def _points(self, metric: otlp.Metric, resource: otlp.Resource, scope: otlp.Scope) -> bool:
-        """Cut a metric's points; whether there are any left."""
-        before = self._taken
+    def _cut_metric(
+        self, metric: otlp.Metric, signal: str, resource: otlp.Resource, scope: otlp.Scope
+    ) -> None:
         for kind in POINT_KINDS:
             held = getattr(metric, kind)
             if held is not None:
-                held.data_points = self._chosen(
-                    held.data_points, "metrics", resource, scope, metric
-                )
-        return self._taken > before
+                held.data_points = self._chosen(held.data_points, signal, resource, scope, metric)
 
     def _chosen(
         self,
@@ -242,15 +245,25 @@ class _Cut:
         metric: otlp.Metric | None = None,
     ) -> list[Any]:
         keep = self._keep
-        if keep is not None:
-            records = [one for one in records if keep(Item(signal, resource, scope, metric, one))]
-        place = self._place
-        self._place += len(records)
-        if place < self._first or self._last is not None:
-            stop = None if self._last is None else max(self._last - place, 0)
-            records = records[max(self._first - place, 0) : stop]
-        self._taken += len(records)
-        return records
+        _, first, last = self._part
+        if keep is None and not first and last is None:
+            self.flags += [True] * len(records)
+            return records
+        chosen = []
+        for record in records:
+            is_kept = keep is None or keep(Item(signal, resource, scope, metric, record))
+            is_taken = is_kept and first <= self._place and (last is None or self._place < last)
+            self._place += is_kept
+            self.flags.append(is_taken)
+            if is_taken:
+                chosen.append(record)
+        self.is_whole = self.is_whole and len(chosen) == len(records)
+        return chosen
+
+    def _left(self, found: list[Any], has_any: Callable[[Any], Any]) -> list[Any]:
+        left = [one for one in found if has_any(one)]
+        self.is_whole = self.is_whole and len(left) == len(found)
+        return left
 
 
 _LEVELS: Final = {
@@ -260,5 +273,6 @@ _LEVELS: Final = {
 }
 
 
-def _drop_empty(holder: Any, name: str, inner: str) -> None:
-    setattr(holder, name, [part for part in getattr(holder, name) if getattr(part, inner)])
+def _has_points(metric: otlp.Metric) -> bool:
+    held = [getattr(metric, kind) for kind in POINT_KINDS]
+    return any(one is not None and one.data_points for one in held)
