@@ -247,6 +247,7 @@ def test_a_dry_run_counts_what_would_leave(scene: Scene) -> None:
     assert sent["bytes"] == found["bytes"] == sum(len(got.raw) for got in scene.server.got)
     assert sent["requests"] == found["requests"] == 3
     assert (sent["plan"], sent["records"]) == (found["plan"], found["records"])
+    assert (sent["allowed"], sent["reason"][:10]) == (True, "consent to")
 
 
 @pytest.mark.parametrize("protocol", ["http/protobuf", "http/json", "jaeger"])
@@ -340,6 +341,9 @@ def test_one_object_takes_one_bundle(scene: Scene) -> None:
     what, hint = scene.refusal("--yes")
     assert "one object" in what
     assert "{name}" in hint
+    shown = scene.run("--dry-run", "--show", "--signal", "logs").stdout
+    assert shown.startswith("PUT /one?... HTTP/1.1\r\n")
+    assert "sig=x" not in shown
     assert scene.said("--yes", "--signal", "logs")["records"] == 1
     assert [got.method for got in scene.server.got] == ["PUT"]
 

@@ -6,8 +6,9 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from concurrent import futures
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -21,6 +22,7 @@ from cli_running import (
     write,
     write_sealed,
 )
+from encrypted_store import keys_in, need_cipher, writer_of
 from stack_composer.telemetry.config import Config, load_config
 from stack_composer.telemetry.errors import SendError, StoreError
 from stack_composer.telemetry.model import SIGNALS
@@ -32,7 +34,7 @@ from stack_composer.telemetry.upload.audit import Audit, Selected, audit_of, rea
 from stack_composer.telemetry.upload.ledger import read_ledger
 from stack_composer.telemetry.upload.plan import Plan, Terms, facts_of, plan_upload
 from stack_composer.telemetry.upload.run import Result, Upload, only_upload, path_of
-from store_lines import START_NS
+from store_lines import START_NS, append
 from upload_server import OK, Answer, Got, free_port, record_count, serving, span_ids
 
 PROTOBUF = ("content-type", "application/x-protobuf")
@@ -449,3 +451,66 @@ def test_jaeger_takes_no_aggregate(scene: Scene) -> None:
 def test_the_path_of_a_url() -> None:
     assert path_of("https://a.example:443/v1/traces?token=x") == "/v1/traces"
     assert path_of("https://a.example") == "/"
+
+
+# -- gRPC, and the encrypted store -----------------------------------------------------------
+
+
+def test_a_server_of_grpc_gets_all_in_messages_that_it_takes(scene: Scene) -> None:
+    grpc = pytest.importorskip("grpc")
+    came: list[bytes] = []
+
+    class Service(grpc.GenericRpcHandler):  # type: ignore[misc,name-defined]
+        def service(self, call: Any) -> Any:
+            def take(body: bytes, _context: Any) -> bytes:
+                came.append(body)
+                return b""
+
+            assert call.method.endswith("TraceService/Export")
+            return grpc.unary_unary_rpc_method_handler(take)
+
+    stored = fill(scene.folder, lines=6, spans=100)
+    limit = [("grpc.max_receive_message_length", 5_000)]
+    server = grpc.server(futures.ThreadPoolExecutor(2), options=limit)
+    server.add_generic_rpc_handlers((Service(),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        rest = 'protocol = "grpc"\ncompression = "none"\n'
+        config = scene.config(f"http://127.0.0.1:{port}", rest=rest)
+        result = upload(config)
+        assert upload(config).requests == 0
+    finally:
+        server.stop(None).wait()
+    assert result.is_whole, result.left
+    assert len(came) == result.requests > 5
+    assert max(map(len, came)) <= 5_000
+    headers = {"content-type": "application/x-protobuf"}
+    got = [Got("POST", "/v1/traces", headers, body, acknowledged=True) for body in came]
+    assert ids_of(got) == stored
+
+
+def test_an_encrypted_store_is_sent_like_any_other(scene: Scene) -> None:
+    need_cipher()
+    keys = keys_in(scene.home)
+    key = scene.home / "keys" / "key-file"
+    rest = 'request_bytes_max = 16384\n[store]\nencryption = "sqlcipher"\n'
+    rest += f'key_file = "{key}"\n'
+    lines = [
+        spans_line(*(span("x", start_ns=START_NS, number=100 * at + n + 1) for n in range(100)))
+        for at in range(6)
+    ]
+    writer = writer_of(scene.folder, keys)
+    append(writer, lines[0])  # type: ignore[arg-type]
+    with serving() as server:
+        config = scene.config(server.url, rest=rest)
+        first = upload(config)
+        for line in lines[1:]:
+            append(writer, line)  # type: ignore[arg-type]
+            while writer.tick():
+                pass
+        writer.close()
+        rest_of_it = upload(config)
+        assert upload(config).requests == 0
+    assert (first.records, rest_of_it.records) == (100, 500)
+    assert ids_of(server.got) == [f"{n:016x}" for n in range(1, 601)]

@@ -236,8 +236,7 @@ class _Command:
     def _consented(self, made: Plan) -> bool:
         origin = self.destination.origin
         if self.args.yes:
-            consent.give(self.config, origin, by="--yes")
-            return True
+            return self._give(by="--yes")
         self._print_preview(made, self._survey(made))
         output.say()
         output.say(f"policy, version {consent.POLICY_VERSION}:")
@@ -245,8 +244,12 @@ class _Command:
             output.say(line)
         if not output.ask(f"{self.allowed.reason}. Do you consent, and send this now?"):
             return False
-        consent.give(self.config, origin, by="prompt")
-        return True
+        return self._give(by="prompt")
+
+    def _give(self, *, by: str) -> bool:
+        consent.give(self.config, self.destination.origin, by=by)
+        self.allowed = permission.permission(self.config, self.destination.origin)
+        return self.allowed.allowed
 
     def _send(self, made: Plan) -> int:
         from stack_composer.telemetry.send.sender import open_sender

@@ -159,9 +159,13 @@ def survey_of(
 def http_text(destination: Destination, message: Message) -> bytes:
     """Write a request as it goes over the wire in HTTP/1.1; credentials are named only.
 
+    A query may be a signature, and so is left out too.
+
     gRPC frames its messages itself: there, the message stands behind its path and length.
     """
-    host, _, path = message.url.partition("://")[2].partition("/")
+    url, query, _ = message.url.partition("?")
+    host, _, path = url.partition("://")[2].partition("/")
+    path += f"{query}..." if query else ""
     is_grpc = destination.protocol_of(message.signal) == "grpc"
     version = "HTTP/2" if is_grpc else "HTTP/1.1"
     headers = {"host": host, "accept-encoding": "identity", "content-length": len(message.body)}
