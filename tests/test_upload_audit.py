@@ -16,6 +16,7 @@ from stack_composer.telemetry import effects
 from stack_composer.telemetry.errors import FolderRefusedError, StoreError
 from stack_composer.telemetry.store import folder as folder_module
 from stack_composer.telemetry.store import lock, names, reader
+from stack_composer.telemetry.store.zstd import compress_frame
 from stack_composer.telemetry.upload import audit as audit_module
 from stack_composer.telemetry.upload.anchor import anchor_path, read_anchor
 from stack_composer.telemetry.upload.audit import Audit
@@ -29,7 +30,7 @@ from stack_composer.telemetry.upload.entries import (
     Sending,
     hash_of,
 )
-from stack_composer.telemetry.upload.history import read_entries, read_parts
+from stack_composer.telemetry.upload.history import read_entries, read_parts, unpacked
 from stack_composer.telemetry.upload.ledger import Ledger, Range, merged, read_ledger
 from stack_composer.telemetry.upload.verify import PROBLEMS_MAX, Verification, verify
 
@@ -315,6 +316,18 @@ def test_two_configurations_each_have_an_anchor_of_one_log(place: Place, tmp_pat
     assert place.problems() == []
 
 
+def test_an_anchored_line_that_is_read_in_part_is_no_other(place: Place, tmp_path: Path) -> None:
+    other = Audit(str(place.directory), str(tmp_path / "other"))
+    other.sending(request())
+    anchored = place.path.stat().st_size
+    # So that the last 64 kB begin in the middle of that line.
+    while place.path.stat().st_size < anchored - 200 + 2**16:
+        place.log.answer("0", verdict="retry", status="503", message="x" * 150)
+    assert place.path.stat().st_size < anchored + 2**16
+    other.sending(request())
+    assert "missing" not in place.kinds()
+
+
 @pytest.mark.parametrize("tail", [b'{"entry":"answ', b"\0" * 4096, b"x" * 300_000])
 def test_a_torn_line_is_ended_marked_and_counted(place: Place, tail: bytes) -> None:
     place.deliver(request())
@@ -329,6 +342,15 @@ def test_a_torn_line_is_ended_marked_and_counted(place: Place, tail: bytes) -> N
     assert (found.torn, found.problems) == (1, ())
     sent = read_ledger(str(place.directory)).sent(ORIGIN, "raw", BUNDLE)
     assert sent == [Range(Position(0), Position(200), EVERYTHING)]
+
+
+def test_what_was_put_behind_the_end_is_marked_and_shows(place: Place) -> None:
+    place.deliver(request())
+    with place.path.open("ab") as file:
+        file.write(b'{"entry":"answer"}')
+    place.deliver(request())
+    assert place.kinds()[3:] == ["answer", "torn", "sending", "answer"]
+    assert [line for line, _ in place.problems()] == [4]
 
 
 def test_a_line_that_lacks_its_newline_alone_is_a_whole_one(place: Place) -> None:
@@ -551,6 +573,14 @@ def test_without_locks_two_at_once_are_no_break(
     assert [line for line, _ in place.problems()] == [5, 6]
 
 
+def test_without_locks_no_part_is_closed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "try_lock", lambda _: "unsupported")
+    monkeypatch.setattr(audit_module, "PART_BYTES_MAX", 1_000)
+    for at in range(5):
+        place.deliver(request(at, at + 1))
+    assert place.parts() == []
+
+
 def test_problems_are_bounded_and_counted(place: Place) -> None:
     place.deliver(request())
     with place.path.open("ab") as file:
@@ -639,10 +669,18 @@ def test_an_end_that_is_gone_with_whole_parts_shows(in_parts: Place) -> None:
     in_parts.deliver(request(99, 100))
     assert in_parts.kinds() == ["begun", "missing", "sending", "answer"]
     assert in_parts.problems()
-    # An older end in its place, with the parts after it.
-    in_parts.path.write_bytes(b"".join(kept.splitlines(keepends=True)[:1]))
+
+
+@pytest.mark.parametrize("which", [0, 1, -1])
+def test_an_older_log_in_its_place_shows(in_parts: Place, which: int) -> None:
+    folder = folder_module.open_folder(str(in_parts.directory), create=False)
+    old = b"".join(unpacked(folder, in_parts.parts()[which].name))
+    folder.close()
+    in_parts.path.write_bytes(old)
+    assert in_parts.problems()
     in_parts.deliver(request(99, 100))
     assert "missing" in in_parts.kinds()
+    assert in_parts.problems()
 
 
 def test_an_anchor_of_an_earlier_part_is_met_there(place: Place, tmp_path: Path) -> None:
@@ -678,9 +716,24 @@ def test_closed_and_killed_before_the_new_file_came_it_is_read_once(
     assert place.verify() == fine(lines=23, requests=11)
     monkeypatch.setattr(folder_module.Folder, "rename", real_rename)
     (place.directory / names.AUDIT_NEW).write_bytes(b"half")
+    now_ns = effects.wall_ns()
+    monkeypatch.setattr(effects, "wall_ns", lambda: now_ns + 5 * 10**9)
     place.deliver(request(11, 12))
+    assert len(place.parts()) == 1
     assert place.verify() == fine(lines=26, requests=12)
     assert place.kinds() == ["begun", "sending", "answer"]
+
+
+def test_a_part_of_the_same_number_that_is_no_copy_stays_and_shows(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    foreign = place.directory / names.audit_part_name(1, 0)
+    place.deliver(request())
+    foreign.write_bytes(compress_frame(b"another\n"))
+    monkeypatch.setattr(audit_module, "PART_BYTES_MAX", 300)
+    place.deliver(request())
+    assert foreign.exists()
+    assert place.problems()
 
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "full"), ImportError("no zstd")])

@@ -62,7 +62,7 @@ from stack_composer.telemetry.upload.entries import (
     plain_text,
     time_text,
 )
-from stack_composer.telemetry.upload.history import number_of, parts_of, read_entries
+from stack_composer.telemetry.upload.history import number_of, parts_of, read_entries, unpacked
 from stack_composer.telemetry.upload.private import wait_for
 
 if TYPE_CHECKING:
@@ -280,7 +280,10 @@ def _close_part(folder: Folder, file: _File) -> None:
         return  # Where it fails it is not tried at each entry: to pack takes its time.
     try:
         number = number_of(file.descriptor)
-        _pack(folder, file.descriptor, size, names.audit_part_name(number, effects.wall_ns()))
+        os.lseek(file.descriptor, 0, os.SEEK_SET)
+        data = os.read(file.descriptor, size)
+        _remove_copies(folder, number, data)
+        _pack(folder, data, names.audit_part_name(number, effects.wall_ns()))
         begun = Entry(BEGUN, format=_FORMAT, part=number + 1)
         first, _ = _chained(_Tail(0, tail.last, b"", b""), [begun], is_locked=True)
         new = _put(folder, first)
@@ -290,11 +293,21 @@ def _close_part(folder: Folder, file: _File) -> None:
     file.descriptor = new
 
 
-def _pack(folder: Folder, descriptor: int, size: int, name: str) -> None:
+def _remove_copies(folder: Folder, number: int, data: bytes) -> None:
+    """Delete parts that hold the beginning of ``data``, which is a part not yet closed.
+
+    Who made them was killed before the new file came. One with anything else in it stays:
+    it is none of ours, and ``verify`` tells of it.
+    """
+    for other, _, name in parts_of(folder):
+        if other == number and data.startswith(b"".join(unpacked(folder, name))):
+            folder.remove(name)
+
+
+def _pack(folder: Folder, data: bytes, name: str) -> None:
     from stack_composer.telemetry.store.zstd import compress_frame
 
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    os.close(_put(folder, compress_frame(os.read(descriptor, size)), name))
+    os.close(_put(folder, compress_frame(data), name))
 
 
 def _put(folder: Folder, data: bytes, name: str = names.AUDIT) -> int:
@@ -368,12 +381,12 @@ def _is_anchored(tail: _Tail, number: int, anchor: Anchor) -> bool:
     """Whether the log still has, at its place, the line that ended it when it was anchored."""
     if anchor.part != number:
         # Of a part that was closed since: ``verify`` looks at it.
-        return anchor.part < number and tail.size > 0
+        return anchor.part < number
     before = tail.size - len(tail.piece)
     if anchor.size <= before:
         return True  # Long ago, by another configuration: ``verify`` looks at it.
     begin = tail.piece[: anchor.size - before]
-    if anchor.size > tail.size or not begin.endswith(b"\n"):
+    if not begin.endswith(b"\n"):
         return False
     line = begin[:-1].rpartition(b"\n")[2]
     # The piece may begin within that line; then what is there cannot be judged.

@@ -58,7 +58,7 @@ def read_parts(directory: str, *, since_ns: int = 0) -> Iterator[tuple[int, Iter
             for number, until_ns, name in parts_of(folder):
                 # One of the file's own number is the file: who closed it was killed then.
                 if (number < last or not last) and until_ns + _SECOND_NS > since_ns:
-                    yield number, _lines(_unpacked(folder, name))
+                    yield number, _lines(unpacked(folder, name))
             if descriptor >= 0:
                 os.lseek(descriptor, 0, os.SEEK_SET)
                 yield last, _lines(iter(lambda: os.read(descriptor, _READ_BYTES), b""))
@@ -87,7 +87,8 @@ def number_of(descriptor: int) -> int:
         return 1
 
 
-def _unpacked(folder: Folder, name: str) -> Iterator[bytes]:
+def unpacked(folder: Folder, name: str) -> Iterator[bytes]:
+    """Yield the plain text of a part, but for what is damaged."""
     from stack_composer.telemetry.store.unpack import Frames
 
     descriptor = folder.open(name)
