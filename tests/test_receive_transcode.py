@@ -9,16 +9,23 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.proto.logs.v1 import logs_pb2
 from opentelemetry.proto.metrics.v1 import metrics_pb2
 from opentelemetry.proto.trace.v1 import trace_pb2
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind, StatusCode
 
 from stack_composer.telemetry.config import load_config
 from stack_composer.telemetry.errors import LineRefusedError
 from stack_composer.telemetry.otlp.protobuf import Reader
 from stack_composer.telemetry.outputs import Encoders, make_guard
-from stack_composer.telemetry.receive import transcode
+from stack_composer.telemetry.receive import quick_spans, transcode
 from stack_composer.telemetry.receive.transcode import LINE_RECORDS, Transcoder
+from stack_composer.telemetry.store import encode
+from test_otlp_protobuf import around, field, length
 
 START_NS = 1_764_000_000_000_000_000
 
@@ -195,22 +202,26 @@ def tally_of(made: Transcoder) -> tuple[Any, ...]:
     return dict(tally.counts), dict(tally.hits), tally.faults, tally.judged
 
 
-def assert_agree(quick: Transcoder, slow: Transcoder, raw: bytes) -> None:
+def assert_agree(
+    quick: Transcoder, slow: Transcoder, raw: bytes, *, is_judged_alike: bool = True
+) -> None:
     """Both say the same of ``raw``, after whatever each has seen before."""
     ours, theirs = Counter[str](), Counter[str]()
     try:
-        wanted = thoroughly(slow, raw, theirs)
+        lines = thoroughly(slow, raw, theirs)
     except LineRefusedError:
         with pytest.raises(LineRefusedError):
             quick.lines("traces", raw, ours)
     else:
         got = quick.lines("traces", raw, ours)
-        assert got == wanted
-        for (_, one, _), (_, other, _) in zip(got, wanted, strict=True):
+        assert got == lines
+        for (_, one, _), (_, other, _) in zip(got, lines, strict=True):
             assert set(one.traces or ()) == set(other.traces or ())
         assert ours["bad_id"] == theirs["bad_id"]
         assert bool(ours["not_strict"]) == bool(theirs["not_strict"])
-    assert tally_of(quick) == tally_of(slow)
+    mine, wanted = tally_of(quick), tally_of(slow)
+    assert mine[:3] == wanted[:3]
+    assert mine[3] == wanted[3] or not is_judged_alike
 
 
 OPTIONS: list[dict[str, Any]] = [
@@ -223,7 +234,7 @@ OPTIONS: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("options", OPTIONS)
 @given(requests=st.lists(st.lists(some_spans(), max_size=8), min_size=1, max_size=4))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_the_quick_way_writes_what_the_thorough_one_writes(
     options: dict[str, Any], requests: list[list[trace_pb2.Span]]
 ) -> None:
@@ -231,3 +242,147 @@ def test_the_quick_way_writes_what_the_thorough_one_writes(
     quick, slow = transcoder_of(**options), transcoder_of(**options)
     for spans in requests * 3:
         assert_agree(quick, slow, a_request(*spans).SerializeToString())
+
+
+@given(
+    requests=st.lists(
+        st.tuples(st.lists(some_spans(), max_size=12), st.booleans()), min_size=1, max_size=4
+    ),
+    bounds=st.tuples(st.integers(1, 40), st.integers(1, 4), st.integers(1, 6)),
+    line_records=st.integers(1, 5),
+)
+@settings(max_examples=80, deadline=None)
+def test_it_does_so_while_it_forgets_and_over_several_lines(
+    requests: list[tuple[list[trace_pb2.Span], bool]],
+    bounds: tuple[int, int, int],
+    line_records: int,
+) -> None:
+    """Whatever is full, and also when others use the encoder in between."""
+    remembered_max, pieces_max, learnt_max = bounds
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(encode, "REMEMBERED_MAX", remembered_max)
+        patch.setattr(encode, "PIECES_MAX", pieces_max)
+        patch.setattr(quick_spans, "PIECES_MAX", pieces_max)
+        patch.setattr(quick_spans, "LEARNT_MAX", learnt_max)
+        patch.setattr(transcode, "LINE_RECORDS", line_records)
+        quick, slow = transcoder_of(), transcoder_of()
+        for spans, is_apart in requests * 3:
+            raw = a_request(*spans).SerializeToString()
+            if is_apart:
+                assert thoroughly(quick, raw, Counter()) == thoroughly(slow, raw, Counter())
+            else:
+                assert_agree(quick, slow, raw, is_judged_alike=False)
+            known = quick._spans
+            for learnt in (known._pairs, known._keys, known._names, known._ends):
+                assert len(learnt) <= learnt_max
+
+
+@given(st.lists(some_spans(), min_size=1, max_size=3), st.data())
+@settings(max_examples=120, deadline=None)
+def test_the_two_ways_agree_on_damage_too(spans: list[trace_pb2.Span], data: st.DataObject) -> None:
+    """A byte that makes a span another one makes it the same other one in both."""
+    whole = a_request(*spans).SerializeToString()
+    raw = bytearray(whole)
+    for _ in range(data.draw(st.integers(1, 2))):
+        raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
+    quick, slow = transcoder_of(), transcoder_of()
+    for some in (whole, bytes(raw), whole):
+        assert_agree(quick, slow, some)
+
+
+@given(st.binary(max_size=60), st.binary(max_size=60))
+@settings(max_examples=120, deadline=None)
+def test_any_bytes_at_the_end_of_a_span_are_read_the_same(extra: bytes, other: bytes) -> None:
+    quick, slow = transcoder_of(), transcoder_of()
+    for more in (b"", extra, b"J" + extra, other, extra):
+        span = a_span().SerializeToString() + more
+        assert_agree(quick, slow, around(span))
+
+
+def test_spans_that_the_sdk_wrote_need_no_records_once_they_are_known(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nor do new texts, numbers and ids under keys that are known."""
+    kept = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(kept))
+    tracer = provider.get_tracer("library", "1.2")
+
+    def request(number: int) -> bytes:
+        kept.clear()
+        with tracer.start_as_current_span("GET /9", kind=SpanKind.SERVER) as outer:
+            outer.set_attribute("url.path", f"/orders/{number}")
+            outer.set_attribute("session.id", f"session-{number}")
+            outer.set_attribute("text", f"J {number} {'x' * 200}")
+            for at in range(3):
+                with tracer.start_as_current_span("planner.solve") as span:
+                    span.set_attributes({"k_dense": at + number, "share": number / 7, "ok": True})
+                    span.set_attribute("sizes", [1, 2, number])
+                    span.set_status(StatusCode.ERROR if at else StatusCode.OK)
+        return bytes(encode_spans(kept.get_finished_spans()).SerializeToString())
+
+    made = transcoder_of()
+    made.lines("traces", request(1), Counter())
+
+    def never(*_: Any) -> None:
+        raise AssertionError("a span was read as a record")
+
+    monkeypatch.setattr(Reader, "span", never)
+    raw = request(2)
+    lines = made.lines("traces", raw, Counter())
+    monkeypatch.undo()
+    slow = transcoder_of()
+    thoroughly(slow, request(1), Counter())
+    assert lines == thoroughly(slow, raw, Counter())
+
+
+def test_a_secret_never_survives_what_is_known() -> None:
+    """In each place where a text can stand, the first time and the fourth; each is counted."""
+    data = a_request(a_span(name=f"name {TOKEN}"))
+    held = data.resource_spans[0]
+    held.schema_url = f"https://example.org/{TOKEN}"
+    held.resource.attributes.add(key=f"r {TOKEN}").value.string_value = TOKEN
+    held.scope_spans[0].schema_url = f"https://example.org/{TOKEN}"
+    scope = held.scope_spans[0].scope
+    scope.name, scope.version = f"library {TOKEN}", TOKEN
+    scope.attributes.add(key="s").value.string_value = TOKEN
+    plain = a_span()
+    plain.attributes.add(key="k").value.string_value = f"is {TOKEN}"
+    in_key = TOKEN.swapcase().replace("GHP", "ghp")
+    plain.attributes.add(key=f"k {in_key}").value.int_value = 5
+    plain.attributes.add(key="password").value.string_value = TOKEN
+    plain.attributes.add(key="many").value.array_value.values.add().string_value = TOKEN
+    plain.attributes.add(key="raw").value.bytes_value = TOKEN.encode()
+    odd = a_span(trace_state=f"a={TOKEN}")
+    status: Any = odd.status
+    status.message = TOKEN
+    odd.events.add(name=TOKEN).attributes.add(key="e").value.string_value = TOKEN
+    odd.links.add(trace_id=b"l" * 16, span_id=b"l" * 8).attributes.add(key=TOKEN)
+    held.scope_spans[0].spans.extend([plain, odd] * 3)
+    raw = data.SerializeToString()
+    made = transcoder_of()
+    seen = []
+    for _ in range(4):
+        for line, sketch, _ in made.lines("traces", raw, Counter()):
+            for secret in (TOKEN, in_key):
+                assert secret.encode() not in line
+                assert secret not in str(sketch.to_json())
+        seen.append(sum(made._encoders.guard.tally.counts.values()))
+    # Keys, resource and scope are remembered as they are written; values never are.
+    assert seen[1] - seen[0] == seen[2] - seen[1] == seen[3] - seen[2] > 6 * 3
+    known = made._spans
+    learnt: list[dict[bytes, Any]] = [known._pairs, known._keys, known._names, known._ends]
+    memory = str([list(some.items()) for some in learnt])
+    assert in_key in memory
+    assert TOKEN not in memory
+
+
+def test_what_is_no_utf8_is_mended_in_both() -> None:
+    broken = b"\xed\xa0\x80"  # A lone surrogate
+    key = field(1, 2, length(b"k")) + field(2, 2, length(field(1, 2, length(broken))))
+    odd_key = field(1, 2, length(broken)) + field(2, 2, length(field(1, 2, length(b"v"))))
+    named = a_span(name="").SerializeToString() + field(5, 2, length(broken))
+    span = a_span().SerializeToString() + field(9, 2, length(key)) + field(9, 2, length(odd_key))
+    quick, slow = transcoder_of(), transcoder_of()
+    for raw in [around(span), around(named)] * 3:
+        assert_agree(quick, slow, raw)
