@@ -264,6 +264,26 @@ def test_status_says_why_nothing_leaves(place: Place) -> None:
     assert "upload    off: gdpr (environment STACK_COMPOSER_GDPR)\n" in said
 
 
+def test_status_says_which_exporters_send_and_why_not(place: Place) -> None:
+    text = "[telemetry]\nexporter = ['file', 'otlp_http']\n"
+    place.configure(text)
+    found = ok_json("telemetry", "status")
+    assert found["exporters"] == [
+        {
+            "name": "otlp_http",
+            "to": "http://localhost:4318",
+            "is_sending": False,
+            "reason": "upload_enabled = false (default)",
+        }
+    ]
+    place.configure(f"{text}upload_enabled = true\n[otlp]\nendpoint = '{ORIGIN}'\n")
+    said = ok("telemetry", "status")
+    assert f"otlp_http held back, to {ORIGIN}: no consent to {ORIGIN}\n" in said
+    ok("telemetry", "consent", "give", "--yes")
+    said = ok("telemetry", "status")
+    assert f"otlp_http on, to {ORIGIN}: consent to {ORIGIN} of 20" in said
+
+
 def test_status_says_what_left_lately(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     now_ns = effects.wall_ns()
     monkeypatch.setattr(effects, "wall_ns", lambda: now_ns - 8 * DAY_NS)

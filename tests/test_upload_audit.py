@@ -396,6 +396,17 @@ def test_an_entry_beyond_bounds_is_the_callers_mistake(place: Place) -> None:
     assert place.verify().problems == ()
 
 
+def test_the_longest_entry_is_chained_to_as_any_other(place: Place) -> None:
+    place.log.sending(request())
+    short = len(place.lines()[-1])
+    place.log.sending(request(path="/v1/traces" + "x" * (ENTRY_BYTES_MAX - short)))
+    assert len(place.lines()[-1]) == ENTRY_BYTES_MAX
+    place.deliver(request())
+    assert place.problems() == []
+    with pytest.raises(ValueError, match="at most"):
+        place.log.sending(request(path="/v1/traces" + "x" * (ENTRY_BYTES_MAX - short + 1)))
+
+
 def test_a_servers_words_are_made_harmless(place: Place) -> None:
     number = place.log.sending(request())
     said = "\x1b[31mred\r\n\u202eevil\u00e9 " + "x" * 500

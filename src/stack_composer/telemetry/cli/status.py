@@ -201,8 +201,8 @@ def _print_sending(found: dict[str, Any]) -> None:
     else:
         output.facts("upload", f"off: {found['upload_reason']}")
     for exporter in found["exporters"]:
-        state = "sends" if exporter["is_sending"] else "held back"
-        to = f" to {exporter['to']}" if exporter["to"] else ""
+        state = "on" if exporter["is_sending"] else "held back"
+        to = f", to {exporter['to']}" if exporter["to"] else ""
         output.facts(exporter["name"], f"{state}{to}: {exporter['reason']}")
     last, sent = found["last_sent"], found["sent"]
     if sent is None:
