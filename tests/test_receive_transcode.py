@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import weakref
 from collections import Counter
 from typing import Any
 
@@ -250,12 +251,14 @@ def test_the_quick_way_writes_what_the_thorough_one_writes(
     ),
     bounds=st.tuples(st.integers(1, 40), st.integers(1, 4), st.integers(1, 6)),
     line_records=st.integers(1, 5),
+    kept_max=st.sampled_from([0, 4, 100]),
 )
 @settings(max_examples=80, deadline=None)
 def test_it_does_so_while_it_forgets_and_over_several_lines(
     requests: list[tuple[list[trace_pb2.Span], bool]],
     bounds: tuple[int, int, int],
     line_records: int,
+    kept_max: int,
 ) -> None:
     """Whatever is full, and also when others use the encoder in between."""
     remembered_max, pieces_max, learnt_max = bounds
@@ -264,6 +267,7 @@ def test_it_does_so_while_it_forgets_and_over_several_lines(
         patch.setattr(encode, "PIECES_MAX", pieces_max)
         patch.setattr(quick_spans, "PIECES_MAX", pieces_max)
         patch.setattr(quick_spans, "LEARNT_MAX", learnt_max)
+        patch.setattr(quick_spans, "KEPT_MAX", kept_max)
         patch.setattr(transcode, "LINE_RECORDS", line_records)
         quick, slow = transcoder_of(), transcoder_of()
         for spans, is_apart in requests * 3:
@@ -386,3 +390,44 @@ def test_what_is_no_utf8_is_mended_in_both() -> None:
     quick, slow = transcoder_of(), transcoder_of()
     for raw in [around(span), around(named)] * 3:
         assert_agree(quick, slow, raw)
+
+
+def test_a_span_of_very_many_attributes_is_read_the_same() -> None:
+    """Also where each of its bytes looks like the beginning of one."""
+    known = a_span()
+    known.attributes.add(key="k").value.string_value = "v"
+    attribute = known.SerializeToString()[-16:-6]
+    assert attribute.startswith(b"J")
+    many = a_span()
+    many.attributes.add(key="k").value.string_value = "J" * 40_000
+    quick, slow = transcoder_of(), transcoder_of()
+    for raw in [known, many] * 2:
+        assert_agree(quick, slow, around(raw.SerializeToString()))
+    for more in (attribute * 200, attribute * 40_000, b"J" * 40_000):
+        for span in (known.SerializeToString(), known.SerializeToString()[:-6]):
+            assert_agree(quick, slow, around(span + more))
+
+
+def test_of_a_huge_request_only_so_much_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two bytes make a span: what is made of them must not be kept all at once."""
+    monkeypatch.setattr(quick_spans, "KEPT_MAX", LINE_RECORDS)
+    alive = most = 0
+
+    made = transcoder_of()
+    read = quick_spans.QuickSpans._read
+
+    def counted(self: Any, draft: Any, *given: Any) -> None:
+        nonlocal alive, most
+        read(self, draft, *given)
+        alive += len(draft.put_off)
+        most = max(most, alive)
+        weakref.finalize(draft, gone, len(draft.put_off))
+
+    def gone(many: int) -> None:
+        nonlocal alive
+        alive -= many
+
+    monkeypatch.setattr(quick_spans.QuickSpans, "_read", counted)
+    raw = field(1, 2, length(field(2, 2, length(field(2, 2, b"\0") * LINE_RECORDS * 8))))
+    assert [count for _, _, count in made.lines("traces", raw, Counter())] == [LINE_RECORDS] * 8
+    assert most <= 2 * LINE_RECORDS

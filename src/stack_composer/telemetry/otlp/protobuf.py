@@ -98,11 +98,11 @@ class Reader:
             LineRefusedError: As ``batches``.
         """
         for at, end in wire.parts(data, 0, len(data), 0x0A):
-            held = _fields(data, at, end)
+            held = _fields(data, at, end, budget)
             resource = self._resource(data, held, budget, counts)
             for first, last in held[0x12]:
                 budget.take()
-                some = _fields(data, first, last)
+                some = _fields(data, first, last, budget)
                 scope = self._scope(data, some, budget, counts)
                 spans = some[0x12]
                 budget.take(len(spans))
@@ -323,9 +323,11 @@ def _learn(known: dict[Any, Any], key: Any, value: Any, size: int) -> None:
     known[key] = value
 
 
-def _fields(data: bytes, at: int, end: int) -> _Fields:
+def _fields(data: bytes, at: int, end: int, budget: wire.Budget) -> _Fields:
     """Find all messages of a list of spans, or of a list of such lists, in one walk."""
     found: _Fields = {0x0A: [], 0x12: [], 0x1A: []}
+    # Each takes two bytes at least: so few bytes need no count.
+    may_be_many = end - at > 2 * budget.left
     while at < end:
         tag = data[at]
         at += 1
@@ -349,6 +351,8 @@ def _fields(data: bytes, at: int, end: int) -> _Fields:
             raise wire.refused(at)
         places.append((at, at + size))
         at += size
+        if may_be_many and len(places) > budget.left:
+            budget.take(len(places))
     return found
 
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections import Counter
+from collections import Counter, deque
 from itertools import islice
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
@@ -60,6 +60,9 @@ _times = struct.Struct("<QxQ").unpack
 # What stands before a text of up to so many bytes: the tags and sizes of value and text.
 _TEXTS: Final = [bytes((0x12, size + 2, 0x0A, size)) for size in range(126)]
 
+KEPT_MAX: Final = 16_384
+"""Spans of one request that are read once; more are read again when they are written."""
+_SPLIT_MAX: Final = 16_384
 _JOINED: Final = 32
 _UNMET: Final = ("", False, False)
 
@@ -124,6 +127,10 @@ class _Draft:
         self.traces: list[str] = []
         self.counted: list[tuple[str, list[int], int]] = []
 
+    def emptied(self) -> _Draft:
+        """Give the same draft, unread."""
+        return _Draft(self.resource, self.scope, self.places)
+
     def marks(self) -> tuple[int, int, int]:
         """How many gaps there are, before a span is read."""
         return len(self.unseen), len(self.valued), len(self.doubles)
@@ -168,26 +175,32 @@ class QuickSpans:
         for resource, scope, places in self._reader.places(data, budget, counts):
             if places:
                 groups.setdefault((resource, scope), []).extend(places)
-        drafts = []
+        drafts: deque[_Draft] = deque()
+        kept = 0
         for (resource, scope), places in groups.items():
             for at in range(0, len(places), self._line_records):
                 draft = _Draft(resource, scope, places[at : at + self._line_records])
                 self._fill(draft, data, budget, counts)
-                drafts.append(draft)
+                kept += len(draft.places)
+                # Of a huge request no more is kept than that it can be read.
+                drafts.append(draft if kept <= KEPT_MAX else draft.emptied())
         return self._finished(drafts, data)
 
-    def _finished(self, drafts: list[_Draft], data: bytes) -> Iterator[tuple[bytes, Sketch]]:
-        are_stale = False
-        for draft in drafts:
+    def _finished(self, drafts: deque[_Draft], data: bytes) -> Iterator[tuple[bytes, Sketch]]:
+        has_forgotten = is_later = False
+        while drafts:
+            draft = drafts.popleft()
             self._encoder.speak_for(draft.resource)
             self._encoder._forget_if_full()
-            # Drafts have pieces of what the encoder may have forgotten by now.
-            are_stale = self._follow() or are_stale
-            if are_stale:
-                yield self._encoder.encode_spans(self._records(draft, data))
-                continue
-            if draft is not drafts[0]:
+            has_forgotten = self._follow() or has_forgotten
+            if has_forgotten or not draft.out:
+                # It has pieces of what the encoder has forgotten by now, or none. What is
+                # read once more cannot fail, and was counted before.
+                draft = draft.emptied()
+                self._fill(draft, data, wire.Budget(), Counter())
+            elif is_later:
                 _look_again(draft)
+            is_later = True
             yield self._finish(draft)
 
     def _follow(self) -> bool:
@@ -244,7 +257,15 @@ class QuickSpans:
             found = None
             has_gaps = False
             marks = None
-            if opening:
+            if opening and len(rest) > _SPLIT_MAX:
+                marks = draft.marks()
+                found, tail = self._by_sizes(draft, rest, budget, counts)
+                if found is None:
+                    draft.undo(marks)
+                    self._put_off(draft, data, at, end, budget, counts)
+                    continue
+                has_gaps = marks != draft.marks()
+            elif opening:
                 # Where no byte of an attribute is a J itself, these are the attributes;
                 # where one is, no such piece is known.
                 pieces = rest.split(b"J")
@@ -421,7 +442,8 @@ class QuickSpans:
         found: dict[str, str] = {}
         at = many = 0
         size = len(rest)
-        while at + 1 < size:
+        most = self._encoder._attributes_max
+        while at + 1 < size and many <= most:
             after = at + 1 + rest[at]
             if rest[at] > 127:
                 if rest[at + 1] > 127:
@@ -513,14 +535,6 @@ class QuickSpans:
         return self._keys.get(raw) or self._key(raw)
 
     # -- judging and writing -----------------------------------------------------------
-
-    def _records(self, draft: _Draft, data: bytes) -> list[ReceivedSpan]:
-        """Decode once more what was read, and cannot fail therefore; it is counted once."""
-        budget, counts = wire.Budget(), Counter[str]()
-        return [
-            self._reader.span(data, at, end, draft.scope, budget, counts)
-            for at, end in draft.places
-        ]
 
     def _finish(self, draft: _Draft) -> tuple[bytes, Sketch]:
         encoder = self._encoder
