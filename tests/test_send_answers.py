@@ -20,6 +20,7 @@ from opentelemetry.proto.collector.logs.v1 import logs_service_pb2
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 
+from stack_composer.telemetry.errors import LineRefusedError
 from stack_composer.telemetry.send import answers
 from stack_composer.telemetry.send.answers import Outcome, outcome_of_grpc, outcome_of_http
 from stack_composer.telemetry.send.backoff import Backoff, delay_s
@@ -153,6 +154,17 @@ def test_e4_counts_that_are_none_count_as_nothing(partial: dict[str, Any]) -> No
 
 def test_e4_nobody_rejects_less_than_nothing() -> None:
     assert http(200, PROTOBUF, trace_answer(-5, "")).rejected == 0
+
+
+@pytest.mark.parametrize(
+    "body", [b"\x02\x00", b"\x0a\x05ab", b"\x0a", b"\x0a\x02\x08", b"\xff" * 20]
+)
+def test_e4_what_is_no_protobuf_is_not_read_as_some(body: bytes) -> None:
+    with pytest.raises(LineRefusedError):
+        answers.partial_of_protobuf(body)
+    assert http(200, PROTOBUF, body) == Outcome(
+        "delivered", "200", 0, "its answer could not be read"
+    )
 
 
 # -- E5 ----------------------------------------------------------------------------------

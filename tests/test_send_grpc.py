@@ -320,6 +320,14 @@ def test_e11_f4_https_is_encrypted_and_checked(authority: trustme.CA, ca: Path) 
         assert len(seen.calls) == 2
 
 
+def test_e11_the_systems_authorities_count_and_not_a_list_of_the_librarys_own(
+    authority: trustme.CA, ca: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(ca))
+    with grpc_serving(credentials=credentials(authority.issue_cert("127.0.0.1"))) as seen:
+        assert send_once(f"https://127.0.0.1:{seen.port}").verdict == "delivered"
+
+
 @pytest.mark.parametrize("kind", ["unknown", "expired", "other"])
 def test_e11_other_certificates_are_refused_and_nothing_is_sent(
     authority: trustme.CA, ca: Path, kind: str

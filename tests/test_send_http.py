@@ -168,13 +168,16 @@ def test_e13_a_connection_that_was_closed_meanwhile_is_made_anew() -> None:
     assert server.connections == 5
 
 
-def test_nothing_is_sent_twice_by_itself() -> None:
-    with serving(saying(b"")) as server, sender_to(f"http://127.0.0.1:{server.port}") as send:
-        found = send()
-        assert (found.verdict, found.status) == ("retry", "no answer")
-        assert len(server.requests) == 1
-        send()
-        assert len(server.requests) == 2
+@pytest.mark.parametrize("protocol", ["http/protobuf", "put"])
+def test_nothing_is_sent_twice_by_itself(protocol: str) -> None:
+    with serving(saying(b"")) as server:
+        url = f"http://127.0.0.1:{server.port}/{{name}}"
+        with sender_to(url, purpose="upload", upload_protocol=protocol) as send:
+            found = send()
+            assert (found.verdict, found.status) == ("retry", "no answer")
+            assert len(server.requests) == 1
+            send()
+            assert len(server.requests) == 2
 
 
 # -- E2, E3, E4, E5 ----------------------------------------------------------------------
@@ -624,16 +627,21 @@ def test_e11_files_that_hold_something_else(ca: Path, tmp_path: Path) -> None:
         open_sender(destination, {})
 
 
-def test_e11_a_key_behind_a_password_asks_nobody(authority: trustme.CA, tmp_path: Path) -> None:
+def lock(authority: trustme.CA, folder: Path) -> None:
+    """Put a client's certificate and its key, behind a password, into a folder."""
     from cryptography.hazmat.primitives import serialization as form
 
     client = authority.issue_cert("client.example")
     key = form.load_pem_private_key(client.private_key_pem.bytes(), None)
     locked = form.BestAvailableEncryption(b"hidden")
-    (tmp_path / "key.pem").write_bytes(
+    (folder / "key.pem").write_bytes(
         key.private_bytes(form.Encoding.PEM, form.PrivateFormat.PKCS8, locked)
     )
-    client.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
+    client.cert_chain_pems[0].write_to_path(folder / "cert.pem")
+
+
+def test_e11_a_key_behind_a_password_is_refused(authority: trustme.CA, tmp_path: Path) -> None:
+    lock(authority, tmp_path)
     destination = destination_at(
         "https://127.0.0.1:1",
         otlp_client_certificate=str(tmp_path / "cert.pem"),
@@ -641,6 +649,50 @@ def test_e11_a_key_behind_a_password_asks_nobody(authority: trustme.CA, tmp_path
     )
     with pytest.raises(SendError, match="cannot be used together"):
         open_sender(destination, {})
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no terminals of this kind")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_e11_a_key_behind_a_password_asks_nobody_at_a_terminal(
+    authority: trustme.CA, tmp_path: Path
+) -> None:
+    """OpenSSL would ask whoever sits there, and wait."""
+    import pty
+
+    lock(authority, tmp_path)
+    source = f"""
+import sys
+sys.path.insert(0, {os.path.dirname(__file__)!r})
+from send_servers import destination_at
+from stack_composer.telemetry.send.sender import open_sender
+files = {{"otlp_client_certificate": "cert.pem", "otlp_client_key": "key.pem"}}
+try:
+    open_sender(destination_at("https://127.0.0.1:1", **files), {{}})
+except Exception as error:
+    print("refused:", type(error).__name__)
+"""
+    child, terminal = pty.fork()
+    if child == 0:
+        os.chdir(tmp_path)
+        os.execv(sys.executable, [sys.executable, "-c", source])  # noqa: S606  # as S603
+    said = b""
+    with contextlib.suppress(OSError):  # a terminal whose program has ended
+        while piece := os.read(terminal, 1_000):
+            said += piece
+            assert b"pass phrase" not in said
+    os.close(terminal)
+    os.waitpid(child, 0)
+    assert b"refused: SendError" in said
+
+
+def test_e11_the_systems_authorities_may_be_named_by_its_variable(
+    authority: trustme.CA, ca: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(ca))
+    with serving(
+        answering(response()), server_context(authority.issue_cert("127.0.0.1"))
+    ) as server:
+        assert send_once(f"https://127.0.0.1:{server.port}").verdict == "delivered"
 
 
 def test_a_plain_server_behind_https_is_refused(ca: Path) -> None:

@@ -67,6 +67,13 @@ def answer_always(connection: socket.socket) -> None:
         connection.sendall(response())
 
 
+def drip(connection: socket.socket) -> None:
+    read_request(connection)
+    while True:
+        connection.sendall(b" ")
+        time.sleep(0.2)
+
+
 def be_proxy(connection: socket.socket) -> None:
     """Do what CONNECT asks, as a proxy with TLS does; tinyproxy has none."""
     request = read_request(connection)
@@ -133,6 +140,7 @@ def main() -> None:
     leaf = authority.issue_cert(HOST)
     server = Place(answer_always, server_context(leaf))
     tls_proxy = Place(be_proxy, server_context(leaf))
+    slow_server = Place(drip, server_context(leaf))
     deaf_proxy = Place(lambda _: time.sleep(60))
     tinyproxy = Tinyproxy(folder)
     url = f"https://{HOST}:{server.port}"
@@ -155,7 +163,11 @@ def main() -> None:
     note("dead", send(url, {"HTTPS_PROXY": f"http://u:{ENCODED}@{HOST}:1"}, **trust))
     deaf = {"HTTPS_PROXY": f"http://{HOST}:{deaf_proxy.port}"}
     note("deaf", send(url, deaf, otlp_timeout_s=0.5, **trust))
-    note("tls", send(url, {"HTTPS_PROXY": f"https://{HOST}:{tls_proxy.port}"}, **trust))
+    through_tls = {"HTTPS_PROXY": f"https://{HOST}:{tls_proxy.port}"}
+    note("tls", send(url, through_tls, **trust))
+    note(
+        "slow", send(f"https://{HOST}:{slow_server.port}", through_tls, otlp_timeout_s=0.7, **trust)
+    )
     note("nobody", send(f"https://{HOST}:1", {"HTTPS_PROXY": proxy}, **trust))
     note("grpc", grpc_rows(folder, leaf, proxy, trust))
     note("no name", send("https://collector.example", {}))

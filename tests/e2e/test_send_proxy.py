@@ -97,6 +97,12 @@ def test_e17_a_proxy_may_itself_be_encrypted(rows: dict[str, Any]) -> None:
     assert rows["tls"]["taken"] == 1
 
 
+def test_e17_a_slow_server_behind_an_encrypted_proxy_takes_no_longer_than_the_deadline(
+    rows: dict[str, Any],
+) -> None:
+    assert rows["slow"]["outcome"][:2] == ["retry", "timeout"]
+
+
 def test_e2_when_the_proxy_finds_nobody_it_is_tried_again(rows: dict[str, Any]) -> None:
     assert rows["nobody"]["outcome"][0] == "retry"
     assert rows["nobody"]["outcome"][1].startswith("proxy 5")

@@ -172,12 +172,9 @@ class HttpSender:
     def close(self) -> None:
         """Close all connections; a later ``send`` opens others."""
         managers, self._managers = self._managers, {}
-        if self._process != os.getpid():
-            # They are the parent's: closing them here would end its TLS.
-            _inherited.extend(managers.values())
-        else:
-            for manager in managers.values():
-                manager.clear()
+        # In a forked child this closes its copies; the parent's connections live on.
+        for manager in managers.values():
+            manager.clear()
         self._process = os.getpid()
 
     def _exchange(self, message: Message, way: Way, proxy: Proxy | None) -> Outcome:
@@ -245,8 +242,6 @@ _FAILED: Final = (
     ValueError,
     _BadAnswerError,
 )
-_inherited: list[Any] = []
-"""Connections of the parent process, kept so that nothing here closes them."""
 
 
 def tls_context(tls: Tls) -> ssl.SSLContext:
