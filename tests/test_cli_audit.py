@@ -236,6 +236,35 @@ def test_control_characters_in_a_log_that_was_tampered_with_reach_no_terminal(
     assert "\x1b" not in ok("telemetry", "audit")
 
 
+def test_old_parts_are_forgotten_after_showing_them(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit_module, "PART_BYTES_MAX", 2_000)
+    now_ns = effects.wall_ns()
+    monkeypatch.setattr(effects, "wall_ns", lambda: now_ns - 400 * DAY_NS)
+    for _ in range(12):
+        place.deliver(request())
+    old = sorted(path.name for path in place.folder.glob("audit-*"))
+    monkeypatch.setattr(effects, "wall_ns", lambda: now_ns)
+    for _ in range(12):
+        place.deliver(request())
+    parts = sorted(path.name for path in place.folder.glob("audit-*"))
+    forget = ("telemetry", "audit", "--forget-before")
+    assert ok(*forget, "800d") == "no part of the log was closed before that\n"
+    done = run(*forget, "365d")
+    assert done.returncode == 2
+    assert f"to delete: {len(old)} parts of the log, up to {old[-1]}" in done.stdout
+    assert "nobody can be asked" in done.stderr
+    assert sorted(path.name for path in place.folder.glob("audit-*")) == parts
+    found = ok_json(*forget, "365d", "--yes")
+    assert set(found) == set(audit_command.JSON_KEYS)
+    assert found["forgotten"] == old
+    assert ok_json("telemetry", "audit", "--verify")["verified"]["ok"]
+    assert "parts of the log were deleted, as you asked for" in ok("telemetry", "audit")
+    what, _ = refusal(*forget, "365d", "--verify")
+    assert "exclude each other" in what
+
+
 # What status says.
 
 

@@ -816,6 +816,80 @@ def test_parts_that_were_closed_long_ago_need_not_be_read(
     assert numbers(now_ns + 3600 * 10**9) == [parts + 1, parts + 2]
 
 
+def test_what_its_user_had_forgotten_is_no_fault(
+    in_parts: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names_before = [part.name for part in in_parts.parts()]
+    now_ns = effects.wall_ns()
+    assert in_parts.log.forget(now_ns - 3600 * 10**9) == []
+    assert "forgotten" not in in_parts.kinds()
+    monkeypatch.setattr(effects, "wall_ns", lambda: now_ns + 7200 * 10**9)
+    while len(in_parts.parts()) < len(names_before) + 2:
+        in_parts.deliver(request(50, 51))
+    assert in_parts.log.forget(now_ns + 3600 * 10**9) == names_before
+    assert in_parts.kinds()[-1] == "forgotten"
+    assert len(in_parts.parts()) == 2
+    assert in_parts.verify().problems == ()
+    in_parts.deliver(request(51, 52))
+    assert in_parts.verify().problems == ()
+    # One more than was forgotten is a fault, and so is another one in its place.
+    kept = in_parts.parts()[0].read_bytes()
+    in_parts.parts()[0].unlink()
+    (problem,) = in_parts.problems()
+    assert problem[1].endswith("and what was before is gone")
+    folder = folder_module.open_folder(str(in_parts.directory), create=False)
+    (in_parts.directory / names.audit_part_name(len(names_before) + 1, now_ns)).write_bytes(kept)
+    assert in_parts.problems() == []
+    changed = b"".join(unpacked(folder, in_parts.parts()[0].name)).replace(b'"part"', b'"Part"')
+    folder.close()
+    in_parts.parts()[0].write_bytes(compress_frame(changed))
+    assert in_parts.problems()
+
+
+def test_forgetting_that_was_stopped_half_way_goes_on(
+    in_parts: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = in_parts.parts()
+    now_ns = effects.wall_ns()
+    monkeypatch.setattr(effects, "wall_ns", lambda: now_ns + 7200 * 10**9)
+    real_remove = folder_module.Folder.remove
+
+    def remove(self: folder_module.Folder, name: str) -> bool:
+        if name == parts[2].name:
+            raise OSError(errno.EIO, "stopped here")
+        return real_remove(self, name)
+
+    monkeypatch.setattr(folder_module.Folder, "remove", remove)
+    with pytest.raises(StoreError):
+        in_parts.log.forget(now_ns + 3600 * 10**9)
+    assert in_parts.parts() == parts[2:]
+    assert in_parts.problems() == []
+    monkeypatch.setattr(folder_module.Folder, "remove", real_remove)
+    in_parts.log.forget(now_ns + 3600 * 10**9)
+    assert in_parts.parts() == []
+    assert in_parts.problems() == []
+    in_parts.log.flush()
+    assert in_parts.problems() == []
+
+
+def test_an_anchor_of_a_forgotten_part_is_no_fault(in_parts: Place, tmp_path: Path) -> None:
+    other = str(tmp_path / "other")
+    kept = in_parts.anchor.read_bytes()
+    in_parts.log.forget(effects.wall_ns() + 10**10)
+    in_parts.deliver(request(50, 51))
+    assert in_parts.parts() == []
+    assert verify(str(in_parts.directory), other).problems == ()
+    in_parts.anchor.write_bytes(kept)
+    assert in_parts.problems() == []
+
+
+def test_a_log_without_parts_has_nothing_to_forget(place: Place) -> None:
+    assert place.log.forget(2**62) == []
+    place.deliver(request())
+    assert place.log.forget(2**62) == []
+    assert place.kinds() == ["begun", "sending", "answer"]
+
+
 def test_names_of_parts_are_told_by_themselves_alone() -> None:
     name = names.audit_part_name(7, 1_795_756_800 * 10**9)
     assert name == "audit-000007-20261127T052000Z.jsonl.zst"

@@ -5,6 +5,9 @@ leaves. With --verify: whether the log is what was written. Each line holds the 
 line before it, and length and last hash of the log stand in a file beside the
 configuration, so what is changed, removed or cut off shows; not to a forger who may write
 both places, as you and your programs may.
+
+The log is kept until you say otherwise: no purge deletes it. --forget-before deletes whole
+old parts of it (of 8 MB, before they were packed), after showing which, and notes that.
 """
 
 from __future__ import annotations
@@ -15,10 +18,11 @@ from typing import TYPE_CHECKING, Any
 from stack_composer.telemetry import effects
 from stack_composer.telemetry.cli import output, places
 from stack_composer.telemetry.cli.config_path import config_place
-from stack_composer.telemetry.cli.parser import add_folder, add_window
-from stack_composer.telemetry.query.duration import utc_text
+from stack_composer.telemetry.cli.parser import UsageError, add_folder, add_window
+from stack_composer.telemetry.query.duration import parse_time_ns, utc_text
 from stack_composer.telemetry.store import names
 from stack_composer.telemetry.upload import entries, history
+from stack_composer.telemetry.upload.audit import Audit
 
 if TYPE_CHECKING:
     import argparse
@@ -35,19 +39,24 @@ JSON_KEYS = {
     "requests": "how many requests are listed",
     "records": "of how many records",
     "bytes": "of how many bytes, as they left",
+    "forgotten": "names of the parts that --forget-before deleted",
     "verified": "null, or with --verify: ok, lines, requests, unanswered, torn, is_anchored,"
     " problems (line, 0 for the end, and what) and problem_count; of the whole log",
 }
 
 _NOTES = {
     entries.TORN: "the line before was not finished: a program was killed, or the power went",
+    entries.FORGOTTEN: "parts of the log were deleted, as you asked for",
     entries.MISSING: "what was noted before this is gone, in part or altogether",
 }
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Which entries, and whether to check."""
-    parser.epilog = "exit code: 0; with --verify 1 when the log is not what was written"
+    parser.epilog = (
+        "exit code: 0; 1 with --verify when the log is not what was written, or when you answer no;"
+        " 2 when nobody can be asked"
+    )
     add_window(parser)
     parser.add_argument(
         "--to", metavar="TEXT", help="only to origins with this in them, such as a host"
@@ -55,12 +64,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--verify", action="store_true", help="check the whole log instead of listing it"
     )
+    parser.add_argument(
+        "--forget-before", metavar="TIME", help="delete the parts that were closed before this"
+    )
+    parser.add_argument("-y", "--yes", action="store_true", help="do not ask before deleting")
     add_folder(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """List, or check."""
     directory = places.folder_of(args)
+    if args.forget_before is not None:
+        return _forget(args, directory)
     verified = _verified(directory) if args.verify else None
     rows = [] if args.verify else _chosen(args, directory)
     requests = [row for row in rows if "sha256" in row]
@@ -72,7 +87,8 @@ def run(args: argparse.Namespace) -> int:
                 "requests": len(requests),
                 "records": sum(row["records"] for row in requests),
                 "bytes": sum(row["bytes"] for row in requests),
-                "verified": None if verified is None else as_json(verified),
+                "forgotten": [],
+                "verified": None if verified is None else _as_json(verified),
             }
         )
     elif verified is not None:
@@ -89,13 +105,43 @@ def _verified(directory: str) -> Verification:
     return verify(directory, os.path.dirname(config_place()[0]))
 
 
-def as_json(found: Verification) -> dict[str, Any]:
-    """Return what ``--json`` says of it."""
+def _as_json(found: Verification) -> dict[str, Any]:
     return {
         "ok": not found.problems,
         **found._asdict(),
         "problems": [problem._asdict() for problem in found.problems],
     }
+
+
+def _forget(args: argparse.Namespace, directory: str) -> int:
+    """Show which parts would go, ask, delete them."""
+    if args.verify:
+        raise UsageError("--verify and --forget-before exclude each other", hint="run it twice")
+    before_ns = parse_time_ns(args.forget_before, now_ns=effects.wall_ns())
+    doomed, _ = history.forgettable(directory, before_ns)
+    if not args.json:
+        output.say(
+            f"to delete: {output.counted(len(doomed), 'part')} of the log, up to {doomed[-1]}"
+            if doomed
+            else "no part of the log was closed before that"
+        )
+    if doomed and not args.yes:
+        if args.json or not output.is_interactive():
+            raise UsageError(
+                "this deletes parts of the log, and nobody can be asked here",
+                hint="add --yes to delete them",
+            )
+        if not output.ask("delete what they say of what left?"):
+            output.note("nothing was deleted")
+            return 1
+    gone = Audit(directory, os.path.dirname(config_place()[0])).forget(before_ns)
+    if args.json:
+        path = os.path.join(directory, names.AUDIT)
+        nothing = {"entries": [], "requests": 0, "records": 0, "bytes": 0, "verified": None}
+        output.print_json({"path": path, **nothing, "forgotten": gone})
+    elif gone:
+        output.say(f"deleted {output.counted(len(gone), 'part')}")
+    return 0
 
 
 def _row(entry: entries.Entry, answer: entries.Entry | None) -> dict[str, Any] | None:

@@ -10,8 +10,8 @@ holds nobody prisoner.
 Two entries a request. "sending" is on the disk before the first byte leaves; "answer"
 follows. So a program that is killed between them leaves a trace: it left, and the answer
 is not known. The other entries are "consent", and what the log says of itself: "begun",
-"torn" (the line before it was not finished: a writer died) and "missing" (the log is not
-what the anchor says).
+"torn" (the line before it was not finished: a writer died), "missing" (the log is not
+what the anchor says) and "forgotten" (its user had its oldest parts deleted).
 
 Any number of processes append: each takes the file's lock, reads the last line, writes,
 and gives the lock back. A torn line is ended by a newline and stays, as a link of the chain,
@@ -46,6 +46,7 @@ from stack_composer.telemetry.upload.entries import (
     BEGUN,
     CONSENT,
     ENTRY_BYTES_MAX,
+    FORGOTTEN,
     GENESIS,
     ID_CHARS,
     MISSING,
@@ -62,7 +63,13 @@ from stack_composer.telemetry.upload.entries import (
     plain_text,
     time_text,
 )
-from stack_composer.telemetry.upload.history import number_of, parts_of, read_entries, unpacked
+from stack_composer.telemetry.upload.history import (
+    forgettable,
+    number_of,
+    parts_of,
+    read_entries,
+    unpacked,
+)
 from stack_composer.telemetry.upload.private import wait_for
 
 if TYPE_CHECKING:
@@ -184,6 +191,34 @@ class Audit:
         if not os.path.lexists(os.path.join(self._directory, names.AUDIT)):
             return
         self._append(None)
+
+    def forget(self, before_ns: int) -> list[str]:
+        """Delete the parts that were closed before a time; return their names.
+
+        That is noted first, with the hash that the rest of the log follows, so that it
+        shows and is no fault. Stopped half-way, the next call goes on.
+
+        Args:
+            before_ns: Unix nanoseconds.
+
+        Raises:
+            StoreError: It could not be noted, or a part cannot be deleted.
+        """
+        doomed, last = forgettable(self._directory, before_ns)
+        if not doomed:
+            return []
+        number = (names.audit_part(doomed[-1]) or (0, 0))[0]
+        self._append(Entry(FORGOTTEN, part=number, sha256=last))
+        folder = open_folder(self._directory, create=False)
+        try:
+            for name in doomed:
+                folder.remove(name)
+            folder.sync()
+        except OSError as error:
+            raise store_error("delete parts of the log in", folder.path, error) from error
+        finally:
+            folder.close()
+        return doomed
 
     def _append(self, entry: Entry | None, *, is_durable: bool = True) -> str:
         """Append an entry and what the log has to say of itself; return the entry's id."""

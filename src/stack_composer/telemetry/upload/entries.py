@@ -20,6 +20,7 @@ CONSENT: Final = "consent"
 BEGUN: Final = "begun"
 TORN: Final = "torn"
 MISSING: Final = "missing"
+FORGOTTEN: Final = "forgotten"
 
 GENESIS: Final = "0" * 64
 """What the first line of a log follows."""
@@ -121,7 +122,7 @@ class Entry(msgspec.Struct, omit_defaults=True, frozen=True, gc=False):
     action: str = ""
     policy: int = 0
     by: str = ""
-    # Of "begun" and "missing": of the parts that the log is kept in, from 1.
+    # Of "begun", "missing" and "forgotten": of the parts that the log is kept in, from 1.
     format: int = 0
     part: int = 0
 

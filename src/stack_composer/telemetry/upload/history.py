@@ -71,6 +71,40 @@ def read_parts(directory: str, *, since_ns: int = 0) -> Iterator[tuple[int, Iter
         folder.close()
 
 
+def forgettable(directory: str, before_ns: int) -> tuple[list[str], str]:
+    """Names of the parts that were closed before a time, and the hash that ends them.
+
+    The oldest first, and none behind one that stays.
+
+    Raises:
+        StoreError: The folder cannot be read.
+    """
+    if not os.path.lexists(directory):
+        return [], ""
+    folder = open_folder(directory, create=False)
+    try:
+        descriptor = folder.open(names.AUDIT)
+        try:
+            current = number_of(descriptor)
+        finally:
+            os.close(descriptor)
+        found = []
+        for number, until_ns, name in parts_of(folder):
+            if number >= current or until_ns + _SECOND_NS > before_ns:
+                break
+            found.append(name)
+        last = b""
+        for line in _lines(unpacked(folder, found[-1])) if found else ():
+            last = line
+        return found, hash_of(last)
+    except FileNotFoundError:
+        return [], ""
+    except OSError as error:
+        raise store_error("read the log in", directory, error) from error
+    finally:
+        folder.close()
+
+
 def parts_of(folder: Folder) -> list[tuple[int, int, str]]:
     """Number, time of closing and name of the parts of the log in a folder, in order."""
     found = [(names.audit_part(name), name) for name in folder.names()]

@@ -15,6 +15,7 @@ from stack_composer.telemetry.errors import StoreError
 from stack_composer.telemetry.upload.anchor import Anchor, anchor_path, read_anchor
 from stack_composer.telemetry.upload.entries import (
     ANSWER,
+    FORGOTTEN,
     GENESIS,
     ID_CHARS,
     MISSING,
@@ -81,11 +82,16 @@ class _Chain:
         self._previous = GENESIS
         self._recent: deque[str] = deque(maxlen=_AT_ONCE)
         self._broken: Problem | None = None
+        self._forgotten: tuple[int, str] | None = None
+        """The part before the first one that is there, and the hash of its end."""
 
     def begin(self, part: int) -> None:
         """Go on with another part; an anchor that an earlier one did not reach is not met."""
         if self.anchor is not None and self.anchor.part < part:
-            self._end_is_gone()
+            if self.lines:
+                self._end_is_gone()
+            else:
+                self.anchor = None  # Of a part that is not there: that is told anyway.
         self._part, self._size = part, 0
 
     def add(self, line: bytes) -> None:
@@ -109,7 +115,11 @@ class _Chain:
             self.anchor = None
 
     def _check(self, entry: Entry) -> None:
-        follows = entry.previous == self._previous
+        is_first_left = self.lines == 1 and self._part > 1
+        if is_first_left:
+            # An entry further on has to say that what was before was forgotten.
+            self._forgotten = self._part - 1, entry.previous
+        follows = is_first_left or entry.previous == self._previous
         if follows and entry.entry == TORN:
             # It vouches for the line before it, which is whole only by its newline.
             self._broken = None
@@ -118,6 +128,11 @@ class _Chain:
         if not follows and not (entry.unlocked and entry.previous in self._recent):
             what = "does not follow the line before it: one was changed, removed, added or moved"
             self._tell(self.lines, what)
+        if entry.entry == FORGOTTEN and self._forgotten is not None:
+            number, digest = self._forgotten
+            # Beyond it: deleting the parts was stopped half-way.
+            if entry.part > number or (entry.part, entry.sha256) == (number, digest):
+                self._forgotten = None
         if entry.entry == MISSING:
             what = f"says that the log was {entry.bytes:,} bytes long before, and is not that log"
             self._tell(self.lines, what)
@@ -131,6 +146,8 @@ class _Chain:
 
     def end(self) -> None:
         self._settle()
+        if self._forgotten is not None:
+            self._tell(1, f"is of part {self._forgotten[0] + 1:,}, and what was before is gone")
         if self.anchor is not None:
             self._end_is_gone()
 
