@@ -298,6 +298,25 @@ def test_an_anchor_of_others_or_without_sense_is_a_finding(place: Place) -> None
     assert place.problems() == []
 
 
+def test_an_anchor_half_of_which_is_older_is_not_believed(place: Place) -> None:
+    place.deliver(request())
+    old = place.anchor.read_bytes()
+    place.deliver(request())
+    new = place.anchor.read_bytes()
+    assert old[:6] != new[:6]
+    place.anchor.write_bytes(new[:6] + old[6:])
+    assert [what.endswith("cannot be understood") for _, what in place.problems()] == [True]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a right there")
+def test_a_folder_that_is_reached_by_a_link_has_the_same_anchor(
+    place: Place, tmp_path: Path
+) -> None:
+    (tmp_path / "link").symlink_to(tmp_path)
+    through = str(tmp_path / "link" / "telemetry")
+    assert anchor_path(through, str(place.anchors)) == str(place.anchor)
+
+
 def test_where_no_anchor_can_be_written_requests_are_noted_all_the_same(place: Place) -> None:
     place.anchors.write_bytes(b"")
     place.deliver(request())
