@@ -339,7 +339,7 @@ def test_memory_of_bodies_that_never_end_is_given_back(tmp_path: Path) -> None:
         clients = [socket.create_connection(("127.0.0.1", receiver.port), 20) for _ in range(8)]
         for client in clients:
             client.sendall(head + b"\0" * 1000)
-        wait_for(lambda: receiver.writer.inbox.held_bytes == 8_000_000)
+        wait_for(lambda: receiver.writer.inbox.held_bytes == 8_000)
         for client in clients:
             client.close()
         wait_for(lambda: receiver.writer.inbox.held_bytes == 0)

@@ -15,6 +15,7 @@ ENCODINGS: Final = ("gzip", "deflate", "zstd")
 """Values of ``Content-Encoding`` that are known, besides ``identity``."""
 
 _GZIP: Final = 16 + zlib.MAX_WBITS
+_PIECE_BYTES: Final = 64 * 1024
 _MEMBERS_MAX: Final = 1_024
 """Parts, one behind the other, of one packed body; more are made to be slow."""
 
@@ -54,20 +55,27 @@ def _all_of(body: bytes, make: Any, encoding: str, bytes_max: int) -> bytes:
     """Unpack part after part: gzip and zstd may have several."""
     parts: list[bytes] = []
     left = bytes_max
+    view = memoryview(body)
+    at = 0
     for _ in range(_MEMBERS_MAX):
         unpacker = make()
-        try:
-            # One byte more than is taken tells that there is more.
-            part = unpacker.decompress(body, left + 1)
-        except (zlib.error, zstd.ZstdError):
-            raise LineRefusedError(f"is not {encoding}, or is damaged") from None
-        left -= len(part)
-        if left < 0:
-            raise TooLargeError(f"the body unpacks to more than {bytes_max:,} bytes")
-        parts.append(part)
-        if not unpacker.eof:
-            raise LineRefusedError(f"is cut short: its {encoding} does not end")
-        body = unpacker.unused_data
-        if not body:
+        # In pieces: what lies behind a part is handed back as a copy each time.
+        while not unpacker.eof:
+            piece = view[at : at + _PIECE_BYTES]
+            if not piece:
+                raise LineRefusedError(f"is cut short: its {encoding} does not end")
+            at += len(piece)
+            try:
+                # One byte more than is taken tells that there is more.
+                part = unpacker.decompress(piece, left + 1)
+            except (zlib.error, zstd.ZstdError):
+                raise LineRefusedError(f"is not {encoding}, or is damaged") from None
+            left -= len(part)
+            if left < 0:
+                raise TooLargeError(f"the body unpacks to more than {bytes_max:,} bytes")
+            if part:
+                parts.append(part)
+        at -= len(unpacker.unused_data)
+        if at == len(body):
             return b"".join(parts)
     raise LineRefusedError(f"is {encoding} in more than {_MEMBERS_MAX:,} parts")

@@ -105,7 +105,9 @@ class Gate:
     def _is_ours(self, host: str) -> bool:
         name = host.strip().lower()
         if name.startswith("["):
-            name = name[1:].partition("]")[0]
+            name, closing, _ = name[1:].partition("]")
+            if not closing:
+                return False
         elif name.count(":") <= 1:
             name = name.partition(":")[0]
         if name in self._hosts or name in ("localhost", "localhost."):

@@ -134,14 +134,16 @@ class _Exchange:
     Attributes:
         response: What is to be sent; None until it is known.
         is_last: The connection ends with it.
+        is_bare: The answer has no body, whatever its head says of one: to HEAD.
     """
 
-    __slots__ = ("head", "is_last", "response")
+    __slots__ = ("head", "is_bare", "is_last", "response")
 
     def __init__(self) -> None:
         self.head: Head | None = None
         self.response: Response | None = None
         self.is_last = False
+        self.is_bare = False
 
 
 class Connection(asyncio.Protocol):
@@ -158,12 +160,14 @@ class Connection(asyncio.Protocol):
         self._url = b""
         self._headers: dict[str, str] = {}
         self._header_count = 0
-        self._head_bytes = 0
+        self._unseen = 0
         self._fault = ""
+        self._is_upgrade = False
         self._body: list[bytes] = []
         self._reserved = 0
         self._is_lingering = False
         self._is_paused = False
+        self._is_client_slow = False
 
     # -- the transport -----------------------------------------------------------------
 
@@ -192,19 +196,40 @@ class Connection(asyncio.Protocol):
         """Parse what has come."""
         if self._is_lingering:
             return
-        if self._current is None and self._timer is not None and not self._head_bytes:
+        if self._current is None and self._timer is not None and not self._unseen:
             self._wait(HEAD_S)
-        if self._current is None:
-            self._head_bytes += len(data)
+        # What is neither a whole head nor a piece of a body, the parser collects: a head, a
+        # header behind a chunked body.
+        self._unseen += len(data)
         try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._refuse(400, "an upgrade is not offered")
+            self._feed(data)
         except httptools.HttpParserError:
             self._refuse(400, self._fault or "this is not HTTP/1.1")
         else:
-            if self._current is None and self._head_bytes > HEAD_BYTES_MAX:
+            if self._unseen > HEAD_BYTES_MAX:
                 self._refuse(431, "the head of the request is too large")
+
+    def _feed(self, data: bytes) -> None:
+        """Parse; an offer to speak something else is not taken up, as HTTP allows."""
+        while data:
+            try:
+                self._parser.feed_data(data)
+            except httptools.HttpParserUpgrade as stop:
+                if self._is_lingering:  # It was CONNECT, which is refused.
+                    return
+                # The parser leaves it at that, and would skip the body: another one is
+                # shown the same head, without the offer.
+                data = self._plain_head() + data[stop.args[0] :]
+                self._parser = httptools.HttpRequestParser(self)
+            else:
+                return
+
+    def _plain_head(self) -> bytes:
+        method = self._parser.get_method()
+        headers = {name: text for name, text in self._headers.items() if name != "upgrade"}
+        lines = [f"{name}: {text}\r\n".encode("latin-1") for name, text in headers.items()]
+        version = self._parser.get_http_version().encode()
+        return b"%s %s HTTP/%s\r\n%s\r\n" % (method, self._url, version, b"".join(lines))
 
     def eof_received(self) -> bool:
         """Keep the connection while answers are due, unless a request was cut short."""
@@ -215,11 +240,14 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """Read nothing more while the client does not read."""
+        self._is_client_slow = True
         self._pause()
 
     def resume_writing(self) -> None:
         """Go on."""
-        self._resume()
+        self._is_client_slow = False
+        if len(self._exchanges) < PIPELINED_MAX:
+            self._resume()
 
     # -- the parser --------------------------------------------------------------------
 
@@ -247,8 +275,11 @@ class Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         """Judge the head."""
-        self._head_bytes = 0
+        self._unseen = 0
         if self._is_lingering:
+            return
+        self._is_upgrade = self._parser.should_upgrade()
+        if self._is_upgrade and self._parser.get_method() != b"CONNECT":
             return
         exchange = self._current = _Exchange()
         self._exchanges.append(exchange)
@@ -256,6 +287,7 @@ class Connection(asyncio.Protocol):
         path = self._url.partition(b"?")[0].decode("latin-1")
         head = exchange.head = Head(path, self._headers)
         method = self._parser.get_method().decode("latin-1")
+        exchange.is_bare = method == "HEAD"
         exchange.response = self._server.gate.refusal(method, head, self._headers)
         if exchange.response is None and not self._make_room(exchange):
             return
@@ -263,7 +295,7 @@ class Connection(asyncio.Protocol):
             self._wait(BODY_S)
             if self._headers.get("expect", "").lower() == "100-continue":
                 self._transport.write(_CONTINUE)
-        elif self._has_body():
+        elif self._has_body() or self._is_upgrade:
             # Its body is not wanted: answered at once, and the end of the connection.
             exchange.is_last = True
             self._linger()
@@ -273,26 +305,25 @@ class Connection(asyncio.Protocol):
         return "transfer-encoding" in self._headers or length.strip("0") != ""
 
     def _make_room(self, exchange: _Exchange) -> bool:
-        """Reserve room for a body whose length is told; whether it may come."""
+        """Tell whether a body may come; room is kept for what does come, not for a promise."""
         told = self._headers.get("content-length", "0")
         size = int(told) if told.isdigit() else 0
         if size > self._server.limits.request_bytes_max:
             self._too_large(exchange)
             return False
-        if size and not self._box.reserve(size):
+        if not self._box.reserve(size):
             self._overloaded(exchange)
             return False
-        self._reserved = size
+        self._box.release(size)
         return True
 
     def on_body(self, piece: bytes) -> None:
-        """Keep a piece of the body; of a chunked one, room is reserved as it comes."""
+        """Keep a piece of the body; room is reserved as it comes."""
+        self._unseen = 0
         exchange = self._current
         if exchange is None or exchange.response is not None:
             return
         self._body.append(piece)
-        if "content-length" in self._headers:
-            return
         if not self._box.reserve(len(piece)):
             self._overloaded(exchange)
             return
@@ -302,6 +333,7 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """Hand the request over."""
+        self._unseen = 0
         exchange, self._current = self._current, None
         if self._is_lingering or exchange is None:
             return
@@ -365,6 +397,8 @@ class Connection(asyncio.Protocol):
 
     def _refuse(self, status: int, message: str, *headers: tuple[str, str]) -> None:
         """Answer what is no request, behind all answers that are due, and end."""
+        if self._is_lingering:
+            return
         exchange = self._current or _Exchange()
         if self._current is None:
             self._exchanges.append(exchange)
@@ -390,7 +424,7 @@ class Connection(asyncio.Protocol):
                 return
         if self._transport is None or self._is_lingering:
             return
-        if len(self._exchanges) < PIPELINED_MAX:
+        if len(self._exchanges) < PIPELINED_MAX and not self._is_client_slow:
             self._resume()
         if not self._exchanges and self._current is None:
             self._wait(IDLE_S)
@@ -410,7 +444,8 @@ class Connection(asyncio.Protocol):
             lines += [f"Access-Control-Allow-Origin: {origin}", "Vary: Origin"]
         if is_last:
             lines.append("Connection: close")
-        return "\r\n".join([*lines, "", ""]).encode("latin-1") + response.body
+        body = b"" if exchange.is_bare else response.body
+        return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
 
     # -- how it ends -------------------------------------------------------------------
 
@@ -450,7 +485,7 @@ class Connection(asyncio.Protocol):
             self._timer = None
 
     def _is_late(self) -> None:
-        if self._is_lingering or (self._current is None and not self._head_bytes):
+        if self._is_lingering or (self._current is None and not self._unseen):
             self.abort()
         else:
             self._refuse(408, "the request does not come to its end")
