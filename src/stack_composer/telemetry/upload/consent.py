@@ -28,9 +28,9 @@ CONSENT_NAME: Final = "consent.json"
 POLICY_VERSION: Final = 1
 """Goes up whenever ``POLICY`` comes to allow more; then everybody is asked again."""
 POLICY: Final = """\
-What may leave: spans, metrics and logs that programs recorded here, as they lie in the
-  telemetry folder. Secrets and what identifies people were redacted or hashed before
-  that; no guard finds all. 'upload --dry-run --show' prints the very bytes.
+What may leave: spans, metrics and logs that programs recorded here, as the guard left them:
+  secrets redacted, ids hashed, and hashed once more on their way out. No guard finds all,
+  and this is not anonymous. 'upload --dry-run --show' prints the very bytes.
 To whom: {origin} and nobody else. Who runs it can keep it and pass it on.
 When: whenever you run 'upload', or while a network exporter is configured.
 To withdraw: 'stack-composer telemetry consent withdraw', at any time. It calls nothing
