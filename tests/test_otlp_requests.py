@@ -178,7 +178,8 @@ def test_a13_there_is_no_empty_envelope(form: str) -> None:
 
 
 def test_json_of_whole_lines_is_their_own_text() -> None:
-    one, two = spans_line(1, 2), spans_line(2, 3)
+    # As nobody would write it anew: that is how one sees that nobody did.
+    one, two = spans_line(1, 2), spans_line(2, 3).replace(b"step", b"st\\u0065p")
     opening = b'{"resourceSpans":['
     body, _ = request_of("json", "traces", [Slice(one), Slice(two)])
     assert body == opening + one[len(opening) : -3] + b"," + two[len(opening) :].rstrip()
@@ -195,6 +196,9 @@ def test_a14_a_field_that_is_not_known_stays_in_json(form: str, part: Slice) -> 
 
 
 ODD_LINES = {
+    "lines": b'{"resourceSpans":[\n{"scopeSpans":[{"spans":[{"name":\n"odd"}]}]}\n]}',
+    "control": b'{"resourceSpans":[{"scopeSpans":[{"spans":[{"name":"odd","new":"\x01"}]}]}]}',
+    "null span": b'{"resourceSpans":[{"scopeSpans":[{"spans":[null,{"name":"odd"}]}]}]}',
     "spaces": b' { "resourceSpans" : [ {"scopeSpans":[{"spans":[{"name":"odd"}]}]} ] } \r\n',
     "more beside": b'{"resourceSpans":[{"scopeSpans":[{"spans":[{"name":"odd"}]}]}],"new":[1]}',
     "more before": b'{"new":1,"resourceSpans":[{"scopeSpans":[{"spans":[{"name":"odd"}]}]}]}',
@@ -231,6 +235,37 @@ def test_a_line_of_a_foreign_writer_spoils_no_request(form: str, odd: str) -> No
     ]
     assert names == ["step 1", "odd", "step 2"]
     assert records == 3
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_pieces_of_a_line_with_nulls_are_the_right_ones(form: str) -> None:
+    line = spans_line(1, 3).replace(b'"spans":[', b'"spans":[null,')
+    body, records = request_of(form, "traces", [Slice(line, 1, 2)])
+    assert records == 1
+    ((span,),) = [list(records_in("traces", one)) for one in documents(form, "traces", body)]
+    assert span["startTimeUnixNano"] == "1764000000000001001"
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("part", [Slice(b""), Slice(b"", 1)])
+def test_what_only_the_forgiving_parser_reads_is_written_strictly(form: str, part: Slice) -> None:
+    line = spans_line(1, 3).replace(b"step 1", b"step\x01 1")
+    body, _ = request_of(form, "traces", [part._replace(line=line)])
+    for document in documents(form, "traces", body):
+        assert {span["name"] for span in records_in("traces", document)} == {"step\x01 1"}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_who_is_asked_sees_ids_as_they_are_sent(form: str) -> None:
+    line = spans_line(1).replace(b'"spanId":"0000000000000001"', b'"spanId":"AAAAAAAAAAE="')
+    seen = []
+
+    def keep(item: Item) -> bool:
+        seen.append(item.record.span_id)
+        return True
+
+    _, records = request_of(form, "traces", [Slice(line)], keep)
+    assert (records, seen) == (1, ["0000000000000001"])
 
 
 def strictly(document: dict[str, Any]) -> Any:

@@ -12,6 +12,7 @@ empty and the number of records is 0.
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -167,14 +168,14 @@ def _narrowed(signal: str, slices: Sequence[Slice], keep: Keep | None) -> tuple[
 
 def _text(line: bytes, data: Any, cut: _Cut, counts: otlp.Counts) -> bytes:
     """Give what was left in ``data`` as JSON: if it can be, as the text that it was."""
-    if counts.total() or has_null(line):
-        return msgspec.json.encode(written(data))
-    if cut.is_whole and is_one_line(line):
-        return line
-    try:
-        return msgspec.json.encode(narrowed(msgspec.json.decode(line), cut.flags))
-    except msgspec.DecodeError:  # The forgiving parser had read it.
-        return msgspec.json.encode(written(data))
+    if not counts.total() and not has_null(line):
+        # What only the forgiving parser had read is no text to send.
+        with contextlib.suppress(msgspec.DecodeError):
+            if cut.is_whole and is_one_line(line):
+                _envelope(line)
+                return line
+            return msgspec.json.encode(narrowed(msgspec.json.decode(line), cut.flags))
+    return msgspec.json.encode(written(data))
 
 
 def _strict(line: bytes) -> bytes:
