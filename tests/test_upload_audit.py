@@ -754,6 +754,20 @@ def test_closed_and_killed_before_the_new_file_came_it_is_read_once(
     assert place.kinds() == ["begun", "sending", "answer"]
 
 
+def test_a_log_that_has_grown_far_too_large_is_packed_in_pieces(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for at in range(30):
+        place.deliver(request(at, at + 1))
+    monkeypatch.setattr(audit_module, "PART_BYTES_MAX", 1_000)
+    monkeypatch.setattr(audit_module, "_PACKED_BYTES", 700)
+    place.deliver(request(30, 31))
+    (part, *_) = place.parts()
+    assert part.read_bytes().count(b"\x28\xb5\x2f\xfd") > 10
+    assert place.verify().problems == ()
+    assert place.verify().requests == 31
+
+
 def test_a_part_of_the_same_number_that_is_no_copy_stays_and_shows(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -959,6 +973,17 @@ def test_the_ledger_tells_destinations_modes_bundles_and_paths_apart(place: Plac
     assert offsets(ORIGIN, "raw", BUNDLE, path="/v1/traces") == [0]
     assert offsets(ORIGIN, "raw", BUNDLE, path="/tenant/v1/traces") == [40]
     assert offsets("https://third:443", "raw", BUNDLE) == []
+
+
+def test_what_went_under_another_selection_is_a_range_of_its_own(place: Place) -> None:
+    some = Selected(name="a*")
+    place.deliver(request(0, 10, selected=some))
+    place.deliver(request(10, 20))
+    place.deliver(request(20, 30))
+    assert read_ledger(str(place.directory)).sent(ORIGIN, "raw", BUNDLE) == [
+        Range(Position(10), Position(30), EVERYTHING),
+        Range(Position(0), Position(10), some),
+    ]
 
 
 def test_ranges_of_one_selection_are_merged_where_they_meet() -> None:

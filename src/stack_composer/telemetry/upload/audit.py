@@ -86,6 +86,7 @@ PART_BYTES_MAX: Final = 8 * 2**20
 _TRIES: Final = 128
 """So often closing is tried while the log grows by its own size again."""
 _PIECE_BYTES: Final = 2**16
+_PACKED_BYTES: Final = 2**23
 _FORMAT: Final = 1
 
 
@@ -315,10 +316,8 @@ def _close_part(folder: Folder, file: _File) -> None:
         return  # Where it fails it is not tried at each entry: to pack takes its time.
     try:
         number = number_of(file.descriptor)
-        os.lseek(file.descriptor, 0, os.SEEK_SET)
-        data = os.read(file.descriptor, size)
-        _remove_copies(folder, number, data)
-        _pack(folder, data, names.audit_part_name(number, effects.wall_ns()))
+        _remove_copies(folder, number, file.descriptor)
+        _pack(folder, file.descriptor, names.audit_part_name(number, effects.wall_ns()))
         begun = Entry(BEGUN, format=_FORMAT, part=number + 1)
         first, _ = _chained(_Tail(0, tail.last, b"", b""), [begun], is_locked=True)
         new = _put(folder, first)
@@ -328,21 +327,26 @@ def _close_part(folder: Folder, file: _File) -> None:
     file.descriptor = new
 
 
-def _remove_copies(folder: Folder, number: int, data: bytes) -> None:
-    """Delete parts that hold the beginning of ``data``, which is a part not yet closed.
+def _remove_copies(folder: Folder, number: int, descriptor: int) -> None:
+    """Delete parts that hold the beginning of an open log, which is not yet closed.
 
     Who made them was killed before the new file came. One with anything else in it stays:
     it is none of ours, and ``verify`` tells of it.
     """
     for other, _, name in parts_of(folder):
-        if other == number and data.startswith(b"".join(unpacked(folder, name))):
-            folder.remove(name)
+        if other == number:
+            os.lseek(descriptor, 0, os.SEEK_SET)
+            if all(os.read(descriptor, len(piece)) == piece for piece in unpacked(folder, name)):
+                folder.remove(name)
 
 
-def _pack(folder: Folder, data: bytes, name: str) -> None:
+def _pack(folder: Folder, descriptor: int, name: str) -> None:
     from stack_composer.telemetry.store.zstd import compress_frame
 
-    os.close(_put(folder, compress_frame(data), name))
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    # In pieces, since one that could not be closed for long may have grown large.
+    pieces = iter(lambda: os.read(descriptor, _PACKED_BYTES), b"")
+    os.close(_put(folder, b"".join(map(compress_frame, pieces)), name))
 
 
 def _put(folder: Folder, data: bytes, name: str = names.AUDIT) -> int:
