@@ -29,6 +29,7 @@ MODULES = (
     "test_send_rotel",
     "test_send_collector",
     "test_send_jaeger",
+    "test_send_live",
     "test_send_tempo",
 )
 PEERS = ("official SDK", "rotel", "collector", "jaeger", "tempo")

@@ -297,6 +297,7 @@ def collector(
     receivers: dict[str, Any] | None = None,
     *,
     http_port: int = 0,
+    grpc_port: int = 0,
     tls: dict[str, str] | None = None,
     limits: dict[str, dict[str, int]] | None = None,
 ) -> Iterator[Doors]:
@@ -308,13 +309,14 @@ def collector(
         receivers: Likewise; not given: OTLP, by both doors. A name that ends in
             ``/traces`` and so on is only in that pipeline, so too for exporters.
         http_port: Where it takes OTLP over HTTP; 0: where it is free.
+        grpc_port: Likewise over gRPC.
         tls: Its certificate and whose it trusts, for both doors.
         limits: Of each door.
     """
     program = needed("collector")
     doors = Doors(log=folder / f"{program.name}.log")
     if receivers is None:
-        doors = doors._replace(http=http_port or free_port(), grpc=free_port())
+        doors = doors._replace(http=http_port or free_port(), grpc=grpc_port or free_port())
         protocols = {
             name: {
                 "endpoint": f"127.0.0.1:{getattr(doors, name)}",

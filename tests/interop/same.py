@@ -61,10 +61,10 @@ def from_json(signal: str, lines: Iterable[bytes | str]) -> list[str]:
     return sorted(found)
 
 
-def from_folder(signal: str, folder: Path) -> list[str]:
-    """What our bundles hold, less what our own pipeline says of itself."""
+def from_folder(signal: str, folder: Path, *, own: bool = False) -> list[str]:
+    """What our bundles hold; with ``own``, also what our pipeline says of itself."""
     lines = [json.dumps(line) for line in records.lines(folder, signal)]
-    return [record for record in from_json(signal, lines) if not is_own(record)]
+    return [record for record in from_json(signal, lines) if own or not is_own(record)]
 
 
 def as_stored(found: Iterable[str]) -> list[str]:
