@@ -157,7 +157,7 @@ def test_e4_nobody_rejects_less_than_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"\x02\x00", b"\x0a\x05ab", b"\x0a", b"\x0a\x02\x08", b"\xff" * 20]
+    "body", [b"\x02\x00", b"\x0a\x04\x08\x01", b"\x0a", b"\x0a\x02\x08", b"\xff" * 20]
 )
 def test_e4_what_is_no_protobuf_is_not_read_as_some(body: bytes) -> None:
     with pytest.raises(LineRefusedError):

@@ -435,6 +435,13 @@ def test_without_a_limit_a_slow_server_is_waited_for() -> None:
     assert outcome_of(talk, otlp_timeout_s=0.0).verdict == "delivered"
 
 
+def test_a_deadline_holds_on_a_connection_that_was_made_without_one() -> None:
+    with serving(lambda _connection, _server: time.sleep(60)) as server:
+        sock = deadline.connect("127.0.0.1", server.port, ())
+        with sock, deadline.within(0.3), pytest.raises(TimeoutError):
+            sock.sendall(bytes(50_000_000))
+
+
 def test_one_threads_deadline_is_no_other_threads() -> None:
     seen: list[float | None] = []
     with deadline.within(60):

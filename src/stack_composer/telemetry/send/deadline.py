@@ -51,11 +51,7 @@ def left_s() -> float | None:
 
 
 class DeadlineSocket(socket.socket):
-    """A socket whose operations end with the deadline of their thread."""
-
-    def recv(self, *arguments: Any) -> bytes:  # noqa: D102  # as of a socket
-        self.settimeout(left_s())
-        return super().recv(*arguments)
+    """A socket whose operations end with the deadline of their thread: those that are used."""
 
     def recv_into(self, *arguments: Any) -> int:  # noqa: D102  # as of a socket
         self.settimeout(left_s())
