@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 import weakref
 from collections import Counter
 from typing import Any
@@ -431,3 +432,49 @@ def test_of_a_huge_request_only_so_much_is_kept(monkeypatch: pytest.MonkeyPatch)
     raw = field(1, 2, length(field(2, 2, length(field(2, 2, b"\0") * LINE_RECORDS * 8))))
     assert [count for _, _, count in made.lines("traces", raw, Counter())] == [LINE_RECORDS] * 8
     assert most <= 2 * LINE_RECORDS
+
+
+KEY = field(1, 2, length(b"k"))
+DOUBLE = field(4, 1, struct.pack("<d", 2.5))
+ODD_PAIRS = {
+    "a double and more": KEY + field(2, 2, length(DOUBLE)) + field(9, 0, b"\1"),
+    "a double and more in its value": KEY + field(2, 2, length(DOUBLE + field(9, 0, b"\1"))),
+    "half a double": KEY + field(2, 2, length(DOUBLE[:-1])),
+    "a size of half a double": KEY + b"\x12\x09" + DOUBLE[:-1],
+    "a text and more": KEY + field(2, 2, length(field(1, 2, length(b"v")))) + field(9, 0, b"\1"),
+    "two values": KEY + field(2, 2, length(field(1, 2, length(b"v")) + field(3, 0, b"\5"))),
+    "two keys": KEY + field(1, 2, length(b"j")) + field(2, 2, length(field(3, 0, b"\5"))),
+    "the value first": field(2, 2, length(field(3, 0, b"\5"))) + KEY,
+    "no key": field(2, 2, length(field(3, 0, b"\5"))),
+    "no value": KEY,
+    "an empty value": KEY + b"\x12\0",
+    "an empty text": KEY + field(2, 2, length(field(1, 2, b"\0"))),
+    "a text of another size": KEY + b"\x12\x05" + b"\x0a\x04abc",
+    "a size in two bytes": KEY + b"\x12\x86\0" + b"\x0a\x84\0abcd",
+    "a number in ten bytes": KEY + field(2, 2, length(field(3, 0, b"\xff" * 9 + b"\1"))),
+    "a number in twelve bytes": KEY + field(2, 2, length(field(3, 0, b"\xff" * 11 + b"\1"))),
+    "a number that never ends": KEY + field(2, 2, length(field(3, 0, b"\xff"))),
+    "a truth value": KEY + field(2, 2, length(field(2, 0, b"\7"))),
+    "not a number": KEY + field(2, 2, length(field(4, 1, struct.pack("<d", float("nan"))))),
+    "nothing": b"",
+}
+
+
+@pytest.mark.parametrize("odd", ODD_PAIRS.values(), ids=ODD_PAIRS)
+def test_an_odd_attribute_is_read_the_same(odd: bytes) -> None:
+    quick, slow = transcoder_of(), transcoder_of()
+    usual = a_span()
+    usual.attributes.add(key="k").value.string_value = "v"
+    start = a_span(flags=0).SerializeToString()
+    for attribute in (
+        field(9, 2, length(odd)),
+        field(9, 2, bytes((len(odd) | 128, 0)) + odd),
+        field(9, 2, length(odd)[:-1]),
+    ):
+        for number in range(3):
+            assert_agree(quick, slow, around(usual.SerializeToString()))
+            new = field(
+                9, 2, length(KEY + field(2, 2, length(field(1, 2, length(b"%d" % number)))))
+            )
+            for span in (start + attribute, start + new + attribute, start + attribute + new):
+                assert_agree(quick, slow, around(span))

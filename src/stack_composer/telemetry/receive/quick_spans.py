@@ -56,6 +56,7 @@ _start = re.compile(_IDS + rb"\*([\0-\x7f])", re.DOTALL).match
 _after_name = re.compile(rb"((?:\x30[\0-\x7f])?)9(.{8}A.{8})(J?)(.*)", re.DOTALL).match
 _number = itemgetter(0)
 _times = struct.Struct("<QxQ").unpack
+_double = struct.Struct("<d").unpack
 
 # What stands before a text of up to so many bytes: the tags and sizes of value and text.
 _TEXTS: Final = [bytes((0x12, size + 2, 0x0A, size)) for size in range(126)]
@@ -386,7 +387,7 @@ class QuickSpans:
         _learn(self._ends, raw, ended)
         return ended
 
-    def _by_pieces(
+    def _by_pieces(  # noqa: C901 - a call for each attribute costs as much as the rest
         self, draft: _Draft, pieces: list[bytes], budget: wire.Budget, counts: Counter[str]
     ) -> dict[str, str] | None:
         """Read attributes, each behind its tag, some of which are new.
@@ -425,6 +426,13 @@ class QuickSpans:
                         draft.gaps.append((found, known.text, key))
                         draft.lessons.append((known, raw))
                     continue
+                is_double = size == text_at + 7 and raw[text_at - 4 : text_at - 1] == b"\x12\x09!"
+                if is_double and not key.by_value:
+                    (double,) = _double(raw[text_at - 1 :])
+                    if double - double == 0.0:
+                        draft.doubles.append((len(draft.out), double, (found, known.text, key)))
+                        found[known.text] = ""
+                        continue
             if not self._new_pair(draft, found, raw, budget, counts):
                 return None
         # Of a repeated key the last value counts; the others are asked of nobody.
