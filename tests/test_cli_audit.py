@@ -87,11 +87,11 @@ def test_each_request_is_a_row(place: Place) -> None:
     place.log.sending(request())
     said = ok("telemetry", "audit", environ={"COLUMNS": "200"}).splitlines()
     assert said[0].split()[:4] == ["to", "when", "(UTC)", "plan"]
-    assert "consent given (prompt)" in said[1]
+    assert said[1].split()[3:] == ["consent", "given", "(prompt)"]
     assert said[2].startswith(ORIGIN)
-    for word in ("01234567", "510 traces", "40 kB", "abcdef012345", "delivered (200)"):
+    for word in ("01234567", "510 spans", "40 kB", "abcdef01", "delivered (200)"):
         assert word in said[2]
-    for word in (OTHER, "stream", "7 logs, aggregate", "900 B", "retry (200), 3 not taken"):
+    for word in (OTHER, "stream", "7 data points, aggregate", "900 B", "retry (200), 3 not taken"):
         assert word in said[3]
     assert said[4].endswith("not known")
     assert said[5:] == ["3 requests, 1,027 records, 81 kB", "a server said: not now"]
@@ -188,7 +188,7 @@ def test_a_changed_log_is_told_with_the_line_and_exit_code_1(place: Place) -> No
     assert (verified["ok"], verified["problem_count"]) == (False, 1)
     assert verified["problems"][0]["line"] == 3
     # To list it is no failure.
-    assert "510 traces" in ok("telemetry", "audit", environ={"COLUMNS": "200"})
+    assert "510 spans" in ok("telemetry", "audit", environ={"COLUMNS": "200"})
 
 
 def test_a_log_that_is_gone_is_told(place: Place) -> None:

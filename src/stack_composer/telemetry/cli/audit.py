@@ -50,6 +50,8 @@ _NOTES = {
     entries.MISSING: "what was noted before this is gone, in part or altogether",
 }
 
+_ONE = {"traces": "span", "metrics": "data point", "logs": "log record"}
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Which entries, and whether to check."""
@@ -228,9 +230,11 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     when = row["time"][:19].replace("T", " ")
     if "consent" in row:
         how = f" ({row['by']})" if row["by"] else ""
-        return (row["to"], when, "", f"consent {row['consent']}{how}", "", "", "")
+        return (row["to"], when, "", "consent", "", "", row["consent"] + how)
     signals = {part["bundle"].rpartition(".")[2] for part in row["parts"]}
-    what = f"{row['records']:,} {' and '.join(sorted(signals)) or 'records'}"
+    # What leaves as an aggregate are metrics, whatever they were made of.
+    signal = "metrics" if row["mode"] == "aggregate" else "".join(signals)
+    what = output.counted(row["records"], _ONE.get(signal, "record"))
     if row["mode"] != "raw":
         what += f", {row['mode']}"
     answer = "not known" if row["verdict"] is None else f"{row['verdict']} ({row['status']})"
@@ -242,7 +246,7 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
         (row["plan"] or "stream")[:8],
         what,
         output.bytes_text(row["bytes"]),
-        row["sha256"][:12],
+        row["sha256"][:8],
         answer,
     )
 
