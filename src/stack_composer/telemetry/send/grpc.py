@@ -11,9 +11,9 @@ the child, which makes its own.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import ssl
-import sys
 from typing import TYPE_CHECKING, Any
 
 from stack_composer.telemetry.errors import LineRefusedError, SendError
@@ -23,19 +23,29 @@ from stack_composer.telemetry.send.credentials import credentials_of, secrets_of
 from stack_composer.telemetry.send.proxies import proxy_for
 from stack_composer.telemetry.send.quiet import unobserved
 
-# It would write about handshakes to the standard error of a program that is not ours, and
-# looks just once, when it is imported, whether it may.
-_is_first = "grpc" not in sys.modules and "GRPC_VERBOSITY" not in os.environ
-if _is_first:
-    os.environ["GRPC_VERBOSITY"] = "NONE"
-try:
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Have gRPC write nothing to the standard error of a program that is not ours.
+
+    It would, about each handshake that fails. Whether it may it looks up just once: some
+    versions when they are imported, others with the first channel.
+    """
+    is_ours = "GRPC_VERBOSITY" not in os.environ
+    if is_ours:
+        os.environ["GRPC_VERBOSITY"] = "NONE"
+    try:
+        yield
+    finally:
+        if is_ours:
+            os.environ.pop("GRPC_VERBOSITY", None)
+
+
+with _silence():
     import grpc  # type: ignore[import-untyped]  # it ships no types
-finally:
-    if _is_first:
-        os.environ.pop("GRPC_VERBOSITY", None)
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from typing import Final
 
     from stack_composer.telemetry.send.destination import Destination, Tls, Way
@@ -123,13 +133,15 @@ class GrpcSender:
         channel = self._channels.get(key)
         if channel is None:
             options = _options(message.headers["user-agent"], proxy)
-            if way.address.scheme == "https":
-                credentials = self._tls[way.tls]
-                channel = grpc.secure_channel(way.address.netloc, credentials, options)
-            else:
-                channel = grpc.insecure_channel(way.address.netloc, options)
+            with _silence():
+                channel = self._made(way, options)
             self._channels[key] = channel
         return channel
+
+    def _made(self, way: Way, options: list[tuple[str, Any]]) -> Any:
+        if way.address.scheme == "https":
+            return grpc.secure_channel(way.address.netloc, self._tls[way.tls], options)
+        return grpc.insecure_channel(way.address.netloc, options)
 
 
 def _options(user_agent: str, proxy: Proxy | None) -> list[tuple[str, Any]]:
@@ -223,6 +235,13 @@ _FAILURES: Final = (
     ),
     (
         "Hostname Verification Check failed",
+        answers.REFUSED,
+        "certificate",
+        "the certificate of {place} is not accepted: it is for another host",
+    ),
+    (
+        # The same, of older versions.
+        "is not in peer certificate",
         answers.REFUSED,
         "certificate",
         "the certificate of {place} is not accepted: it is for another host",
