@@ -28,6 +28,7 @@ from cli_running import (
 )
 from stack_composer.telemetry.store.reader import list_bundles
 from stack_composer.telemetry.store.sketch import Sketch, bucket_of
+from stack_composer.telemetry.store.writer import BundleWriter
 from stack_composer.telemetry.upload import aggregate
 from stack_composer.telemetry.upload.aggregate import (
     LOG_COUNT,
@@ -41,7 +42,7 @@ from stack_composer.telemetry.upload.audit import Selected
 from stack_composer.telemetry.upload.ledger import Range
 from stack_composer.telemetry.upload.plan import EVERYTHING, Plan, Terms, facts_of, plan_upload
 from stack_composer.telemetry.upload.pseudonyms import Pseudonyms
-from store_lines import START_NS, dump
+from store_lines import START_NS, append, dump, tick_until_idle
 
 TERMS = Terms("https://example.org:443", "http/protobuf", "aggregate", "none", 3_500_000)
 Key = tuple[str, tuple[tuple[str, Any], ...]]
@@ -227,6 +228,29 @@ def test_the_sidecar_gives_what_the_lines_give(tmp_path: Path) -> None:
     sidecar.unlink()
     (read,) = batches(planned(tmp_path / "sealed"))
     assert read.body == sealed.body
+
+
+@pytest.mark.parametrize("is_first_gone", [True, False])
+def test_of_a_sealed_bundle_that_went_in_part_the_rest_goes(
+    is_first_gone: bool, tmp_path: Path
+) -> None:
+    """Its sidecar tells the sum of all of it, which would then go twice."""
+    lines = [spans_line(span("a", start_ns=START_NS, number=n + 1)) for n in range(4)]
+    writer = BundleWriter(str(tmp_path / "t"), clock=lambda: START_NS, bundle_age_s_max=1)
+    for line in lines:
+        append(writer, line)
+    writer._clock = lambda: START_NS + 2 * 10**9
+    tick_until_idle(writer)
+    writer.close()
+    (whole,) = batches(planned(tmp_path / "t"))
+    half, other = whole.halves()
+    gone = half if is_first_gone else other
+    sent = {whole.portion.key: [Range(gone.start, gone.end, EVERYTHING)]}
+    (rest,) = batches(planned(tmp_path / "t", sent=sent))
+    assert counted([rest.body])[SPAN_COUNT, (("span.name", "a"),)] == 2
+    named = {whole.portion.key: [Range(gone.start, gone.end, Selected(name="a"))]}
+    (rest,) = batches(planned(tmp_path / "t", sent=named))
+    assert counted([rest.body])[SPAN_COUNT, (("span.name", "a"),)] == 2
 
 
 @settings(

@@ -95,15 +95,17 @@ def numbered(first: int, count: int, *, name: str = "a", start_ns: int = START_N
 
 SPANS = st.tuples(st.sampled_from("ab"), st.integers(0, 9))
 LINES = st.lists(st.lists(SPANS, min_size=1, max_size=4), min_size=1, max_size=5)
-WANTED = st.builds(
+WANTED = st.just(EVERYTHING) | st.builds(
     Selected,
     st.sampled_from((0, START_NS + 3_000, START_NS + 6_000)),
     st.sampled_from((0, START_NS + 5_000, START_NS + 8_000)),
     st.sampled_from(("", "a", "b*")),
 )
 RUNS = st.lists(
-    st.tuples(WANTED, st.integers(0, 4), st.sampled_from((150, 400, 3_500))), max_size=4
+    st.tuples(WANTED, st.lists(st.booleans(), max_size=5), st.sampled_from((150, 400, 3_500))),
+    max_size=4,
 )
+"""What is wanted, which of the requests are taken, and how large they may be."""
 
 
 def span_of(number: int, name: str, tick: int) -> dict[str, Any]:
@@ -125,7 +127,7 @@ def is_wanted(wanted: Selected, name: str, tick: int) -> bool:
 @given(lines=LINES, runs=RUNS)
 def test_whatever_was_wanted_and_wherever_it_stopped_each_record_goes_once(
     lines: list[list[tuple[str, int]]],
-    runs: list[tuple[Selected, int, int]],
+    runs: list[tuple[Selected, list[bool], int]],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     folder = tmp_path_factory.mktemp("store")
@@ -142,7 +144,7 @@ def test_whatever_was_wanted_and_wherever_it_stopped_each_record_goes_once(
     write_open(folder, written)
     sent: Sent = {}
     gone: Counter[str] = Counter()
-    for wanted, count, request_bytes_max in runs:
+    for wanted, taken, request_bytes_max in runs:
         terms = TERMS._replace(request_bytes_max=request_bytes_max)
         plan = planned(folder, sent, wanted=wanted, terms=terms)
         made = batches(plan)
@@ -150,7 +152,7 @@ def test_whatever_was_wanted_and_wherever_it_stopped_each_record_goes_once(
         # What is planned is what is wanted and did not go, in the order of the bundle.
         found = [key for batch in made for key in line_span_ids(batch.body)]
         assert found == sorted(expected)
-        gone.update(deliver(made[:count], sent))
+        gone.update(deliver(list(itertools.compress(made, taken)), sent))
     gone.update(deliver(batches(planned(folder, sent)), sent))
     assert gone == Counter(list(known))
     # Under patterns it may be planned to look again, and nothing is found.
@@ -332,6 +334,15 @@ def test_a_window_that_a_bundle_keeps_does_not_change_its_plan(tmp_path: Path) -
     assert plans == {planned(tmp_path / "t").id}
     narrow = planned(tmp_path / "t", wanted=Selected(START_NS + 1_000_003))
     assert narrow.portions[0].selected.since_ns
+
+
+def test_the_end_of_a_window_is_not_in_it(tmp_path: Path) -> None:
+    folder = tmp_path / "t"
+    lines = [logs_line(*(log("x", time_ns=START_NS + at) for at in range(4)))]
+    write(folder, *(("logs", line) for line in lines))
+    for until_ns, expected in ((START_NS + 3, 3), (START_NS + 4, 4)):
+        made = batches(planned(folder, wanted=Selected(0, until_ns)))
+        assert sum(batch.records for batch in made) == expected
 
 
 def test_a_bundle_outside_of_the_window_is_not_planned(tmp_path: Path) -> None:
