@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from typing import Any
 
 import pytest
@@ -86,6 +87,20 @@ def test_e3_retry_after_in_both_forms(text: str, wait_s: float | None) -> None:
     assert answers.retry_after_s(text, NOW_NS) == wait_s
     assert http(503, {"retry-after": text}).retry_after_s == wait_s
     assert http(429, {"retry-after": text}).retry_after_s == wait_s
+
+
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="the zone cannot be set here")
+def test_e3_a_date_means_greenwichs_time_wherever_this_computer_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        assert answers.retry_after_s("Wed Oct 14 17:47:10 2026", NOW_NS) == 30.0
+        assert answers.retry_after_s("Wed, 14 Oct 2026 17:47:10 GMT", NOW_NS) == 30.0
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 @given(st.text(max_size=80))

@@ -275,6 +275,46 @@ def test_e2_nobody_listens() -> None:
     assert found.message == f"nobody listens at http://127.0.0.1:{port}"
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems take more than they were told")
+def test_a_connection_that_is_never_taken_takes_no_longer_than_the_deadline() -> None:
+    with socket.socket() as listener, contextlib.ExitStack() as waiting:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        address = listener.getsockname()
+        # Those that wait to be taken; what comes after them gets no answer.
+        for _ in range(3):
+            one = waiting.enter_context(socket.socket())
+            one.settimeout(0)
+            one.connect_ex(address)
+        found = send_once(f"http://127.0.0.1:{address[1]}", otlp_timeout_s=0.5)
+    assert (found.verdict, found.status) == ("retry", "timeout")
+
+
+def test_a_name_with_several_addresses_is_reached_at_the_one_that_listens() -> None:
+    with serving(answering(response())) as server:
+        assert send_once(f"http://localhost:{server.port}").verdict == "delivered"
+
+
+def test_ipv6_is_spoken_too() -> None:
+    try:
+        listener = socket.create_server(("::1", 0), family=socket.AF_INET6)
+    except OSError as error:
+        pytest.skip(f"there is no IPv6 on this computer: {error}")
+    with listener:
+
+        def talk() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                read_request(connection)
+                connection.sendall(response())
+
+        thread = threading.Thread(target=talk)
+        thread.start()
+        found = send_once(f"http://[::1]:{listener.getsockname()[1]}")
+        thread.join()
+    assert found.verdict == "delivered"
+
+
 @pytest.mark.parametrize(
     "data",
     [

@@ -10,6 +10,7 @@ printable ASCII are kept.
 from __future__ import annotations
 
 import base64
+import datetime as dt
 import email.utils
 import json
 import re
@@ -268,6 +269,9 @@ def retry_after_s(text: str, now_ns: int) -> float | None:
         return None
     try:
         moment = email.utils.parsedate_to_datetime(text)
+        if moment.tzinfo is None:
+            # Without a zone it is Greenwich's time, not this computer's.
+            moment = moment.replace(tzinfo=dt.UTC)
         seconds = moment.timestamp() - now_ns / 1e9
     except (ValueError, TypeError, OverflowError, IndexError, OSError):
         return None
