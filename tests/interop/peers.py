@@ -1,9 +1,11 @@
 """The programs that the tests of interoperation speak with: found, built, started, ended.
 
-rotel comes with the development packages. The Collector and Jaeger are built with Go
-from ``tests/interop/go/``, where ``go.sum`` holds the hash of every source, into a folder
-of caches outside of the checkout; ``make interop`` does it. Tempo is under a licence that
-nothing of is brought in here: one that is on the ``PATH`` is used.
+rotel comes with the development packages. The Collector, Jaeger and a program with the SDK
+for Go are built from ``tests/interop/go/``, one with the SDK for JavaScript from
+``tests/interop/javascript/``, where ``go.sum`` and ``package-lock.json`` hold the hash of
+every source, into a folder of caches outside of the checkout; ``make interop`` does it.
+Tempo is under a licence that nothing of is brought in here: one that is on the ``PATH`` is
+used.
 
 What is missing has a reason, and a test that needs it skips with that. Everything
 listens on 127.0.0.1, on ports that were free, and is ended by its process id.
@@ -16,10 +18,12 @@ import hashlib
 import importlib.metadata
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.error
@@ -42,11 +46,13 @@ CACHE = (
     / "interop"
 )
 """Read at import: each test has a home of its own."""
-TOOLS = {
+GO = {
     "collector": ".",
     "jaeger": "github.com/jaegertracing/jaeger/cmd/jaeger",
+    "go-sender": ".",
 }
 """What is built with Go, from the folder of the same name: the package."""
+JAVASCRIPT = "javascript-sender"
 START_S_MAX = 30.0
 WAIT_S_MAX = 30.0
 PATHS = {"/v1/traces": "traces", "/v1/metrics": "metrics", "/v1/logs": "logs"}
@@ -77,54 +83,88 @@ def find(name: str) -> Path:
     return path
 
 
+def sources(name: str) -> Path:
+    """The folder that a peer is built from."""
+    return HERE / ("javascript" if name == JAVASCRIPT else f"go/{name}")
+
+
 def built(name: str) -> Path:
     """Where a peer of these very sources is, or would be; others are not used."""
     told = hashlib.sha256()
-    for path in sorted((HERE / "go" / name).iterdir()):
+    for path in sorted(sources(name).iterdir()):
         told.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
-    suffix = ".exe" if os.name == "nt" else ""
-    return CACHE / f"{name}-{told.hexdigest()[:12]}{suffix}"
+    made = CACHE / f"{name}-{told.hexdigest()[:12]}"
+    if name == JAVASCRIPT:
+        return made / "sender.js"
+    return made.with_suffix(".exe") if os.name == "nt" else made
 
 
 def build(name: str) -> Path:
     """Build a peer, unless these very sources were built before.
 
     Raises:
-        MissingError: There is no Go, or it cannot build.
+        MissingError: What builds it is not here, or cannot.
     """
     path = built(name)
-    if path.exists():
-        return path
-    go = shutil.which("go")
-    if go is None:
-        raise MissingError(f"{name} is built with Go, which is not on the PATH")
-    CACHE.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}")
-    command = [go, "build", "-trimpath", "-buildvcs=false", "-mod=readonly", "-p=1"]
-    command += ["-ldflags=-s -w", "-o", str(unfinished), TOOLS[name]]
-    folder = HERE / "go" / name
+    if not path.exists():
+        CACHE.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=CACHE) as unfinished:
+            if name == JAVASCRIPT:
+                _build_javascript(Path(unfinished) / "made").replace(path.parent)
+            else:
+                _build_go(name, Path(unfinished) / "made").replace(path)
+    return path
+
+
+def _build_go(name: str, made: Path) -> Path:
+    command = [_tool("go", name), "build", "-trimpath", "-buildvcs=false", "-mod=readonly"]
+    command += ["-p=1", "-ldflags=-s -w", "-o", str(made), GO[name]]
+    _run(command, sources(name), f"go cannot build {name}")
+    return made
+
+
+def _build_javascript(made: Path) -> Path:
+    shutil.copytree(sources(JAVASCRIPT), made)
+    command = [_tool("npm", JAVASCRIPT), "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+    _run(command, made, f"npm cannot fetch what {JAVASCRIPT} needs")
+    return made
+
+
+def _tool(tool: str, name: str) -> str:
+    path = shutil.which(tool)
+    if path is None:
+        raise MissingError(f"{name} is built with {tool}, which is not on the PATH")
+    return path
+
+
+def _run(command: list[str], folder: Path, trouble: str) -> None:
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise MissingError(f"go cannot build {name}: {(done.stderr.split(chr(10)) or [''])[0]}")
-    unfinished.replace(path)
-    return path
+        raise MissingError(f"{trouble}: {(done.stderr.splitlines() or [''])[0]}")
+
+
+PINNED = {
+    "jaeger": ("go.mod", r"github.com/jaegertracing/jaeger v(\S+)"),
+    "go-sender": ("go.mod", r"go.opentelemetry.io/otel/sdk v(\S+)"),
+    JAVASCRIPT: ("package.json", r'exporter-trace-otlp-http": "([^"]+)'),
+}
+"""Where the version of a peer stands that does not tell it."""
 
 
 def version(name: str) -> str:
     """What a peer calls itself, or "missing"."""
+    if name == "official":
+        return importlib.metadata.version("opentelemetry-sdk")
     try:
         path = find(name)
     except MissingError:
         return "missing"
-    if name == "jaeger":
-        return _pinned(HERE / "go" / name / "go.mod", "github.com/jaegertracing/jaeger ")
+    if name in PINNED:
+        file, pattern = PINNED[name]
+        found = re.search(pattern, (sources(name) / file).read_text())
+        return found[1] if found else "unknown"
     said = subprocess.run([path, "--version"], capture_output=True, text=True, check=False)
     return (said.stdout.split() or ["unknown"])[-1]
-
-
-def version_of(distribution: str) -> str:
-    """The version of an installed package."""
-    return importlib.metadata.version(distribution)
 
 
 def needed(name: str) -> Path:
@@ -149,13 +189,6 @@ def _find_on_path(name: str) -> Path:
     if path is None:
         raise MissingError(f"no {name} on the PATH; this project neither ships nor builds it")
     return Path(path)
-
-
-def _pinned(path: Path, module: str) -> str:
-    for line in path.read_text().splitlines():
-        if line.strip().startswith(module):
-            return line.split()[1]
-    return "unknown"
 
 
 # -- started and ended -----------------------------------------------------------------
