@@ -320,6 +320,23 @@ def test_a_refusal_is_about_the_request_or_about_the_place(
     assert not http(503).is_about_destination
 
 
+@pytest.mark.parametrize(
+    ("status", "verdict"),
+    [
+        ("407", "refused"),
+        ("401", "refused"),
+        ("403", "refused"),
+        ("500", "retry"),
+        ("503", "retry"),
+    ],
+)
+def test_what_a_proxy_refuses_is_never_the_fault_of_a_request(status: str, verdict: str) -> None:
+    found = answers.outcome_of_proxy(status, "http://proxy.example:3128")
+    assert (found.verdict, found.status) == (verdict, f"proxy {status}")
+    assert found.is_about_destination == (verdict == "refused")
+    assert "http://proxy.example:3128" in found.message
+
+
 # -- F: gRPC -----------------------------------------------------------------------------
 
 RETRIED = {

@@ -263,6 +263,15 @@ def test_a_server_that_says_back_the_credentials_is_not_quoted() -> None:
     assert found.message == "bad token: ***"
 
 
+def test_a_store_that_says_back_the_signature_is_not_quoted() -> None:
+    with serving(
+        answering(response(403, b"no: sig=abc/defgh, abc%2Fdefgh", "text/plain"))
+    ) as server:
+        url = f"http://127.0.0.1:{server.port}/{{name}}?sig=abc%2Fdefgh"
+        found = send_once(url, purpose="upload", upload_protocol="put")
+    assert found.message == "no: sig=***, ***"
+
+
 # -- connections that fail ---------------------------------------------------------------
 
 
@@ -740,6 +749,17 @@ def test_e11_the_systems_authorities_may_be_named_by_its_variable(
         answering(response()), server_context(authority.issue_cert("127.0.0.1"))
     ) as server:
         assert send_once(f"https://127.0.0.1:{server.port}").verdict == "delivered"
+
+
+def test_a_warning_of_the_library_that_a_program_makes_an_error_is_an_outcome(
+    authority: trustme.CA, ca: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It warns of a clock that stands before it was released."""
+    monkeypatch.setattr("urllib3.connection.RECENT_DATE", dt.date(9999, 1, 1))
+    context = server_context(authority.issue_cert("127.0.0.1"))
+    with serving(answering(response()), context) as server:
+        found = send_once(f"https://127.0.0.1:{server.port}", otlp_certificate=str(ca))
+    assert found.verdict == "retry"
 
 
 def test_a_plain_server_behind_https_is_refused(ca: Path) -> None:

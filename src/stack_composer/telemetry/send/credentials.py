@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from stack_composer.telemetry.send.headers import read_keychain_headers
 
@@ -29,11 +30,20 @@ def credentials_of(destination: Destination, signal: str) -> dict[str, str]:
     return dict(way.headers)
 
 
-def secrets_of(credentials: Mapping[str, str], proxy: Proxy | None) -> list[str]:
-    """What to mask in a server's words: values of headers, and a password of the proxy."""
+def secrets_of(credentials: Mapping[str, str], proxy: Proxy | None, query: str = "") -> list[str]:
+    """What to mask in a server's words, the longest first.
+
+    Args:
+        credentials: Headers.
+        proxy: Of which the password counts.
+        query: Of an address that may hold a signature.
+    """
     values = list(credentials.values())
     if proxy is not None:
         values += [proxy.authorization, proxy.userinfo, proxy.userinfo.partition(":")[2]]
+    for part in query.split("&"):
+        value = part.partition("=")[2]
+        values += [value, unquote(value)]
     # "Bearer abc" is a secret, and so is "abc".
     values += [word for value in values for word in value.split()]
     return sorted({v for v in values if len(v) >= _SECRET_CHARS_MIN}, key=len, reverse=True)

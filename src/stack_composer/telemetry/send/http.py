@@ -166,7 +166,7 @@ class HttpSender:
             )
         except _FAILED as error:
             outcome = _failure(error, way, proxy)
-        secrets = secrets_of(credentials, proxy)
+        secrets = secrets_of(credentials, proxy, way.address.query)
         return outcome._replace(message=answers.clean(outcome.message, secrets))
 
     def close(self) -> None:
@@ -241,6 +241,8 @@ _FAILED: Final = (
     OSError,
     ValueError,
     _BadAnswerError,
+    # Of the library, where a program makes errors of them: "system time is way off".
+    Warning,
 )
 
 
