@@ -281,6 +281,13 @@ class Doors(NamedTuple):
     query: int = 0
     thrift: int = 0
     log: Path = Path()
+    process: subprocess.Popen[bytes] | None = None
+
+    def kill(self) -> None:
+        """End it now, without a word."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
 
     def said(self, words: str) -> Callable[[], bool]:
         """Whether its log has these words, as a question to ask again."""
@@ -534,11 +541,19 @@ OURS = [sys.executable, "-m", "stack_composer.telemetry.cli", "telemetry"]
 
 @contextlib.contextmanager
 def serving(
-    folder: Path, logs: Path, *, grpc: bool = True, environ: dict[str, str] | None = None
+    folder: Path, logs: Path, *, grpc: bool = True, http_port: int = 0, grpc_port: int = 0
 ) -> Iterator[Doors]:
-    """Run our receiver, which writes to ``folder``; when the block ends, all is written."""
-    doors = Doors(http=free_port(), grpc=free_port() if grpc else 0)
+    """Run our receiver; when the block ends, all is written.
+
+    Args:
+        folder: Where it writes to.
+        logs: For what it says.
+        grpc: Whether by gRPC, too.
+        http_port: Where; 0: where it is free.
+        grpc_port: Likewise.
+    """
+    doors = Doors(http=http_port or free_port(), grpc=(grpc_port or free_port()) if grpc else 0)
     command: list[str | Path] = [*OURS, "serve", "--dir", folder]
     command += ["--http-port", str(doors.http), "--grpc-port", str(doors.grpc)]
-    with running(command, logs, *filter(None, doors[:2]), environ=environ):
-        yield doors
+    with running(command, logs, *filter(None, doors[:2])) as process:
+        yield doors._replace(process=process)
