@@ -191,6 +191,13 @@ def test_what_is_no_request_is_refused_and_ends_the_connection(
     assert statuses(said_to(receiver, sent, ends=False)) == expected
 
 
+def test_a_refusal_is_one_answer_whatever_comes_behind_it(tmp_path: Path) -> None:
+    """Too much in chunks, and broken chunks behind it, in one packet."""
+    with receiving(tmp_path, serve_request_bytes_max=1024) as receiver:
+        sent = HEAD + CHUNKED + b"\r\n" + chunk(bytes(2000)) + b"zz\r\n" + NEXT
+        assert statuses(said_to(receiver, sent, ends=False)) == [413]
+
+
 @pytest.mark.parametrize("size", [1, 2, 7])
 def test_the_shapes_are_the_same_when_they_come_in_pieces(receiver: Receiver, size: int) -> None:
     """A proxy may cut anywhere; so may an attacker."""
@@ -461,7 +468,7 @@ def test_small_parts_before_a_large_one_cost_their_length_only() -> None:
 
     body = gzip.compress(b"") * 1000 + gzip.compress(os.urandom(8 * MIB), 0)
     assert len(bodies._all_of(body, Unpacker, "gzip", 64 * MIB)) == 8 * MIB
-    assert sum(shown) < len(body) + 1001 * bodies._PIECE_BYTES
+    assert sum(shown) < len(body) + 1001 * 64 * 1024
 
 
 def test_a_bound_is_a_bound_to_the_byte() -> None:

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import grpc  # type: ignore[import-untyped]  # it ships no types
@@ -17,11 +18,10 @@ import pytest
 
 from cli_running import COMMAND, refusal
 from receivers import PROTOBUF, request_of
-from records import spans
+from records import lines, spans
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 pytestmark = pytest.mark.e2e
 
@@ -132,3 +132,55 @@ def test_a_port_that_is_taken_is_told_in_two_lines(tmp_path: Path, option: str) 
         )  # fmt: skip
     assert f"127.0.0.1:{port} is taken" in message
     assert option in hint
+
+
+def memory(process: subprocess.Popen[str], what: str) -> int:
+    """Of a process, in bytes: ``VmRSS`` is now, ``VmHWM`` the most that it ever was."""
+    status = Path(f"/proc/{process.pid}/status").read_text(encoding="ascii")
+    (line,) = [line for line in status.splitlines() if line.startswith(f"{what}:")]
+    return int(line.split()[1]) * 1024
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="memory is read from /proc")
+def test_ten_times_the_load_and_a_thousand_connections_do_not_make_it_grow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is too much is refused, nothing that was answered is lost, and memory stays."""
+    configured = tmp_path / "telemetry.toml"
+    configured.write_text("[serve]\nwaiting_bytes_max = 1_048_576\n")
+    monkeypatch.setenv("STACK_COMPOSER_TELEMETRY_CONFIG", str(configured))
+    body = request_of(510, note="x" * 40)
+    with serving(tmp_path / "t") as (process, told):
+        # All that is made once is made.
+        answered = [send_by_http(told["http"], body) for _ in range(100)]
+        before = memory(process, "VmRSS")
+        host, _, port = told["http"].removeprefix("http://").partition(":")
+        with contextlib.ExitStack() as stack:
+            for _ in range(1_000):
+                client = socket.create_connection((host, int(port)), 30)
+                stack.enter_context(contextlib.closing(client))
+        # Their ends are noticed before those that follow are told of too many.
+        while (status := send_by_http(told["http"], body)) != 200:
+            assert status == 503
+        answered.append(status)
+
+        def flood() -> None:
+            answered.extend([send_by_http(told["http"], body) for _ in range(40)])
+
+        floods = [threading.Thread(target=flood) for _ in range(32)]
+        for thread in floods:
+            thread.start()
+        for thread in floods:
+            thread.join()
+        assert memory(process, "VmHWM") < before + 64 * 2**20
+        process.terminate()
+        assert process.wait(30) == 0
+    assert set(answered) <= {200, 429}
+    assert answered.count(429) > 0
+    stored = sum(
+        len(scope["spans"])
+        for line in lines(tmp_path / "t", "traces")
+        for resource in line["resourceSpans"]
+        for scope in resource["scopeSpans"]
+    )
+    assert stored == 510 * answered.count(200)
