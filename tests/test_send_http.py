@@ -255,6 +255,18 @@ def test_e7_413_may_come_before_the_request_was_read() -> None:
     assert found.verdict == "too_large"
 
 
+@pytest.mark.parametrize("purpose", ["otlp_http", "otlp_grpc"])
+def test_a_message_for_another_place_is_not_sent(purpose: str) -> None:
+    with serving(answering(response())) as server:
+        mine = destination_at("http://127.0.0.1:1", purpose)
+        other = destination_at(f"http://127.0.0.1:{server.port}", purpose)
+        sender = open_sender(mine, {})
+        with pytest.raises(ValueError, match=r"not for http://127\.0\.0\.1:1"):
+            sender.send(message_of(other, "logs", BODY, 1))
+        sender.close()
+    assert server.connections == 0
+
+
 def test_a_server_that_says_back_the_credentials_is_not_quoted() -> None:
     answer = response(401, f"bad token: Bearer {CREDENTIAL}".encode(), "text/plain")
     environ = {"OTEL_EXPORTER_OTLP_HEADERS": f"authorization=Bearer%20{CREDENTIAL}"}

@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
+from stack_composer.telemetry.send.addresses import address_of
 from stack_composer.telemetry.send.headers import read_keychain_headers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Final
 
-    from stack_composer.telemetry.send.destination import Destination
+    from stack_composer.telemetry.send.destination import Destination, Way
     from stack_composer.telemetry.send.proxies import Proxy
+    from stack_composer.telemetry.send.sender import Message
 
 _SECRET_CHARS_MIN: Final = 6
 """Shorter values, such as "1", are in every other sentence."""
@@ -28,6 +30,17 @@ def credentials_of(destination: Destination, signal: str) -> dict[str, str]:
     if destination.headers_from == "keychain":
         return read_keychain_headers(way.address.origin)
     return dict(way.headers)
+
+
+def check_place(message: Message, way: Way) -> None:
+    """See that a message is for the place that its way leads to.
+
+    Raises:
+        ValueError: It is for another; credentials go to one place alone.
+    """
+    if address_of(message.url, "the message's address").origin != way.address.origin:
+        wrong = f"the message is not for {way.address.origin}"
+        raise ValueError(wrong)
 
 
 def secrets_of(credentials: Mapping[str, str], proxy: Proxy | None, query: str = "") -> list[str]:

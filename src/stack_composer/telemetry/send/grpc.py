@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from stack_composer.telemetry.errors import LineRefusedError, SendError
 from stack_composer.telemetry.send import answers
 from stack_composer.telemetry.send.answers import Outcome
-from stack_composer.telemetry.send.credentials import credentials_of, secrets_of
+from stack_composer.telemetry.send.credentials import check_place, credentials_of, secrets_of
 from stack_composer.telemetry.send.proxies import proxy_for
 from stack_composer.telemetry.send.quiet import unobserved
 
@@ -90,8 +90,13 @@ class GrpcSender:
                 self._tls[way.tls] = _tls_credentials(way.tls)
 
     def send(self, message: Message) -> Outcome:
-        """Send one message and wait for what comes of it; never raises for the network."""
+        """Send one message and wait for what comes of it; never raises for the network.
+
+        Raises:
+            ValueError: The message is for another place, where credentials must not go.
+        """
         way = self._ways[message.signal]
+        check_place(message, way)
         with unobserved():
             outcome = self._call(message, way)
         secrets = secrets_of(dict(self._metadata[message.signal]), self._proxies[message.signal])

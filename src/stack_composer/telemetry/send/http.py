@@ -21,7 +21,8 @@ from urllib3 import connection, connectionpool, exceptions
 from stack_composer.telemetry.errors import SendError
 from stack_composer.telemetry.send import answers, deadline
 from stack_composer.telemetry.send.answers import Outcome
-from stack_composer.telemetry.send.credentials import credentials_of, secrets_of
+from stack_composer.telemetry.send.credentials import check_place, credentials_of, secrets_of
+from stack_composer.telemetry.send.destination import Tls
 from stack_composer.telemetry.send.proxies import proxy_for
 from stack_composer.telemetry.send.quiet import unobserved
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from typing import Final
 
-    from stack_composer.telemetry.send.destination import Destination, Tls, Way
+    from stack_composer.telemetry.send.destination import Destination, Way
     from stack_composer.telemetry.send.proxies import Proxy
     from stack_composer.telemetry.send.sender import Message
 
@@ -148,10 +149,19 @@ class HttpSender:
             self._credentials[signal] = credentials_of(destination, signal)
             if way.address.scheme == "https" and way.tls not in self._contexts:
                 self._contexts[way.tls] = tls_context(way.tls)
+            if self._proxies[signal] is not None:
+                # A proxy that is encrypted itself is shown no certificate of the client's.
+                only_trust = Tls(way.tls.certificate, None, None)
+                self._contexts.setdefault(only_trust, tls_context(only_trust))
 
     def send(self, message: Message) -> Outcome:
-        """Send one message and wait for what comes of it; never raises for the network."""
+        """Send one message and wait for what comes of it; never raises for the network.
+
+        Raises:
+            ValueError: The message is for another place, where credentials must not go.
+        """
         way = self._ways[message.signal]
+        check_place(message, way)
         credentials = self._credentials[message.signal]
         proxy = self._proxies[message.signal]
         try:
@@ -219,7 +229,7 @@ class HttpSender:
 
     def _made(self, way: Way, proxy: Proxy | None) -> urllib3.PoolManager:
         options: dict[str, Any] = {"num_pools": 2, "maxsize": 1}
-        if way.tls in self._contexts:
+        if way.address.scheme == "https":
             options["ssl_context"] = self._contexts[way.tls]
         if proxy is None:
             manager = urllib3.PoolManager(**options)
@@ -228,7 +238,7 @@ class HttpSender:
             manager = urllib3.ProxyManager(
                 proxy.url,
                 proxy_headers=given,
-                proxy_ssl_context=tls_context(way.tls._replace(client_certificate=None)),
+                proxy_ssl_context=self._contexts[Tls(way.tls.certificate, None, None)],
                 **options,
             )
         manager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}

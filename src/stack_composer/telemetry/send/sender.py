@@ -57,7 +57,11 @@ class Sender(Protocol):
     """Whoever brings messages to one destination."""
 
     def send(self, message: Message) -> Outcome:
-        """Send one message and wait for what comes of it; never raises for the network."""
+        """Send one message and wait for what comes of it; never raises for the network.
+
+        Raises:
+            ValueError: The message is for another place, where credentials must not go.
+        """
 
     def close(self) -> None:
         """Close the connection; a later ``send`` opens another."""
