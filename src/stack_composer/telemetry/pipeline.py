@@ -231,10 +231,15 @@ class Pipeline:
         """Start the threads of network exporters, while threads can be started."""
         count = len(set(self.config.exporter) & set(NETWORK_EXPORTERS))
         if count and self._recording:
-            from stack_composer.telemetry.export import otlp
+            # A fork waits for the turn, and so for the end of this import.
+            self.turnstile.enter(-1)
+            try:
+                from stack_composer.telemetry.export import otlp
 
-            if otlp.may_ever_leave(self.config):
-                otlp.park(count)
+                if otlp.may_ever_leave(self.config):
+                    otlp.park(count)
+            finally:
+                self.turnstile.leave()
 
     def _leave(self) -> None:
         try:

@@ -15,6 +15,7 @@ be started any more (CPython 3.12 and later).
 
 from __future__ import annotations
 
+import logging  # noqa: F401 - so that its hooks of forks are set before ours
 import os
 import threading
 from collections import deque
@@ -61,6 +62,9 @@ if TYPE_CHECKING:
             """Let go in a forked child."""
 
 
+FORK_WAIT_S: Final = 10.0
+"""A fork waits so long for the end of a stream's imports: some tenths of a second, or
+seconds on a machine that is very busy."""
 RING_BYTES: Final = 2**20
 """So much written rings at once, even within a turn."""
 
@@ -126,9 +130,9 @@ class Feed:
 
     def _run(self) -> None:
         try:
-            from stack_composer.telemetry.upload.stream import Stream
-
-            Stream(self._config, self._purpose, self.directory, self).run()
+            with imports:
+                from stack_composer.telemetry.upload.stream import Stream
+            Stream(self._config, self._purpose, self.directory, self, imports).run()
         except Exception:  # noqa: BLE001 - it is counted, and the program goes on
             recorder.fault("stream")
 
@@ -263,6 +267,43 @@ def may_ever_leave(config: Config) -> bool:
     return bool(config.upload_enabled) and not config.do_not_track
 
 
+class Imports:
+    """Held by a stream's thread while it imports, so that no fork comes in the middle.
+
+    In a child the module would be half imported for ever, and whoever imports it there,
+    the application too, would wait for the thread that was at it.
+
+    A fork takes this before the lock of ``logging``, whose hook was set first: what is
+    imported may well ask for a logger.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._holders: set[int] = set()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    def hold(self) -> None:
+        """Before a fork: wait until nobody imports; not for ever."""
+        if self._lock.acquire(timeout=FORK_WAIT_S):
+            self._holders.add(threading.get_ident())
+
+    def let_go(self) -> None:
+        """After it, in the parent."""
+        if threading.get_ident() in self._holders:
+            self._holders.discard(threading.get_ident())
+            self._lock.release()
+
+    def renew(self) -> None:
+        """After it, in the child."""
+        self._lock = threading.Lock()
+        self._holders = set()
+
+
 # -- threads -----------------------------------------------------------------------------
 
 
@@ -310,3 +351,13 @@ def _carried(job: Callable[[], None], name: str) -> threading.Thread | None:
     carrier = _parked.pop()
     carrier.carry(job, name)
     return carrier
+
+
+imports = Imports()
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=imports.hold,
+        after_in_parent=imports.let_go,
+        after_in_child=imports.renew,
+    )

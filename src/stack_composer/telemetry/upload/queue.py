@@ -186,7 +186,7 @@ class Queues:
 
 
 def origin_bytes(origin: str) -> bytes:
-    """What the name of a queue has of its destination."""
+    """What the name of a queue has of its exporter and destination."""
     from hashlib import sha256
 
     return sha256(origin.encode()).digest()[: names.STREAM_ORIGIN_BYTES]

@@ -22,6 +22,7 @@ process died one request at most goes twice.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -32,7 +33,7 @@ from stack_composer.telemetry.errors import TelemetryError
 from stack_composer.telemetry.record import recorder
 from stack_composer.telemetry.send.backoff import Backoff
 from stack_composer.telemetry.send.destination import destination_of
-from stack_composer.telemetry.send.sender import message_of, open_sender
+from stack_composer.telemetry.send.sender import message_of, open_sender, user_agent
 from stack_composer.telemetry.store import keys
 from stack_composer.telemetry.store.reader import list_bundles
 from stack_composer.telemetry.upload.audit import Part, Position, Sending, audit_of
@@ -57,6 +58,7 @@ from stack_composer.telemetry.upload.run import BATCH_BYTES_MIN, path_of
 if TYPE_CHECKING:
     from collections import deque
     from collections.abc import Callable, Iterable
+    from contextlib import AbstractContextManager
     from typing import Final
 
     from stack_composer.telemetry.config import Config
@@ -153,13 +155,22 @@ class Stream:
         purpose: "otlp_http" or "otlp_grpc".
         directory: Where the bundles are: the telemetry folder, or an outbox.
         feed: What the writer tells.
+        imports: Held while something is imported.
 
     Attributes:
         problem: Why nothing leaves, or "".
     """
 
-    def __init__(self, config: Config, purpose: str, directory: str, feed: Feed) -> None:
+    def __init__(
+        self,
+        config: Config,
+        purpose: str,
+        directory: str,
+        feed: Feed,
+        imports: AbstractContextManager[None],
+    ) -> None:
         self.problem = ""
+        self._imports = imports
         self._config = config
         self._purpose = purpose
         self._directory = directory
@@ -267,9 +278,17 @@ class Stream:
             self.problem = self._gate.decision.reason
         return is_open
 
+    @property
+    def _to(self) -> bytes:
+        """Whose queues are this stream's to send; another exporter's are another matter."""
+        assert self._destination is not None
+        return origin_bytes(f"{self._purpose} {self._destination.origin}")
+
     def _opened(self) -> _Line:
         destination = self._destination
         assert destination is not None
+        with self._imports:
+            _load(destination)
         pseudonyms = pseudonyms_of(self._config)
         line = _Line(destination, open_sender(destination), {}, {})
         for signal in destination.signals:
@@ -322,8 +341,7 @@ class Stream:
         assert self._gate is not None
         assert own.place is not None
         if self._queue is None or not self._queue.is_held:
-            origin = origin_bytes(self._gate._origin)
-            self._queue = Queue(self._directory, origin, self._gate.consent)
+            self._queue = Queue(self._directory, self._to, self._gate.consent)
             for each in self._own.values():
                 if each is not own and each.place is not None:
                     self._queue.add(each.key, each.place.offset)
@@ -491,7 +509,7 @@ class Stream:
         own = self._queue.name if self._queue is not None else ""
         if not os.path.isdir(self._directory):
             return
-        queues = Queues(self._directory, origin_bytes(self._gate._origin), own)
+        queues = Queues(self._directory, self._to, own)
         try:
             listed: list[BundleInfo] | None = None
             while queues.left:
@@ -544,6 +562,25 @@ class Stream:
     def _interlude(self) -> bool:
         self._take_begun(is_open=self._look())
         return bool(self._was_open) and self._send_own()
+
+
+def _load(destination: Destination) -> None:
+    """Import what a request needs; what is missing, ``open_sender`` tells.
+
+    All of it at once, as nothing may be imported at the moment of a fork.
+    """
+    with contextlib.suppress(ImportError):
+        if destination.protocol == "grpc":
+            from stack_composer.telemetry.send import grpc  # noqa: F401
+        else:
+            from stack_composer.telemetry.send import http  # noqa: F401
+    import gzip  # noqa: F401
+
+    from stack_composer.telemetry.store import unpack, zstd  # noqa: F401
+
+    user_agent()
+    # What looks up a name encodes it so.
+    "name".encode("idna")
 
 
 def _behind(portion: Portion, start: int) -> Portion:
