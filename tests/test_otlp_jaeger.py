@@ -8,7 +8,10 @@ from typing import Any
 import pytest
 
 from stack_composer.telemetry.errors import LineRefusedError
+from stack_composer.telemetry.otlp import jaeger
 from stack_composer.telemetry.otlp.requests import Slice, request_of, thrift_batches
+from stack_composer.telemetry.otlp.walk import items
+from stack_composer.telemetry.store import otlp
 from store_lines import dump, spans_line
 
 TRACE_ID = "ff00000000000001" + "8000000000000002"
@@ -146,6 +149,16 @@ def test_a_root_has_no_parent_and_an_unfinished_span_no_length() -> None:
     assert 11 not in span
 
 
+def test_a_span_that_ends_before_it_began_has_no_length() -> None:
+    span = span_in(line_of(a_span(endTimeUnixNano=str(START_NS - 5_000))))
+    assert span[9] == 0
+
+
+def test_a_time_beyond_its_field_counts_as_absent() -> None:
+    span = span_in(line_of(a_span(startTimeUnixNano="-5000", endTimeUnixNano=str(2**80))))
+    assert (span[8], span[9]) == (0, 0)
+
+
 @pytest.mark.parametrize(
     ("kind", "told"),
     [(0, None), (1, None), (2, "server"), (3, "client"), (4, "producer"), (5, "consumer")],
@@ -272,6 +285,18 @@ def test_the_resource_is_the_process() -> None:
     process = batch_of(line_of(a_span(), resource=resource))[1]
     assert (process[1], tags_of(process[2])) == (b"planner", [("host.cpus", 4)])
     assert batch_of(line_of(a_span()))[1] == {1: b"unknown_service"}
+    odd = {"attributes": [pair("service.name", intValue="5")], "droppedAttributesCount": 2}
+    process = batch_of(line_of(a_span(), resource=odd))[1]
+    assert process[1] == b"unknown_service"
+    assert tags_of(process[2]) == [("service.name", 5), ("otel.dropped_attributes_count", 2)]
+
+
+def test_each_scope_has_tags_of_its_own() -> None:
+    held = [{"scope": {"name": name}, "spans": [a_span(), a_span()]} for name in ("a", "b")]
+    spans = batch_of(dump({"resourceSpans": [{"scopeSpans": held}]}))[2]
+    assert [tags_of(span[10])[0] for span in spans] == [
+        ("otel.scope.name", name) for name in ("a", "a", "b", "b")
+    ]
 
 
 def test_each_resource_has_a_batch_of_its_own() -> None:
@@ -323,8 +348,12 @@ def test_what_is_remembered_is_bounded_and_changes_nothing(monkeypatch: pytest.M
     spans = [a_span(attributes=[pair("k", intValue=str(n % 7))]) for n in range(50)]
     line = line_of(*spans)
     wanted = thrift_batches([Slice(line)])
-    monkeypatch.setattr("stack_composer.telemetry.otlp.jaeger.REMEMBERED_MAX", 3)
+    monkeypatch.setattr(jaeger, "REMEMBERED_MAX", 3)
     assert thrift_batches([Slice(line)]) == wanted
+    writer = jaeger._Writer()
+    for item in items(otlp.decode_traces(line)):
+        writer.add(item)
+    assert len(writer._tags) == 3
 
 
 def test_text_is_cut_nowhere() -> None:

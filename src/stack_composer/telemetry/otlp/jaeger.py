@@ -148,8 +148,8 @@ class _Writer:
     def _span(self, span: otlp.Span, scope_tags: list[bytes]) -> bytes:
         high, low = _trace_of(span.trace_id)
         start_ns = span.start_time_unix_nano
-        # Whoever tells no end had none yet.
-        length_ns = max(span.end_time_unix_nano - start_ns, 0)
+        # Below zero for a span without an end, and then written as 0.
+        length_ns = span.end_time_unix_nano - start_ns
         tags = [self._tag(pair) for pair in span.attributes]
         tags += scope_tags
         kind = _KINDS.get(span.kind)
@@ -248,7 +248,7 @@ def _other_tag(key: str, value: otlp.AnyValue) -> bytes:
         return _text_tag(key, "")
     try:
         text = json.dumps(_as_json(held), ensure_ascii=False, separators=(",", ":"))
-    except RecursionError:
+    except RecursionError:  # Only where C code may nest less deeply than Python's.
         raise LineRefusedError("an attribute is nested too deeply") from None
     return _text_tag(key, text)
 
