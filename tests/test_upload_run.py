@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 import time
@@ -297,6 +298,21 @@ def test_what_is_too_large_is_halved_down_to_the_limit(scene: Scene) -> None:
         assert upload(scene.config(server.url)).requests == 0
 
 
+def test_after_one_that_was_too_large_requests_are_smaller(scene: Scene) -> None:
+    """Otherwise each of them would be sent twice, and more."""
+    fill(scene.folder, lines=40, spans=100)
+
+    def judge(got: Got) -> Answer:
+        return Answer(413) if len(got.body) > 40_000 else OK
+
+    with serving(judge) as server:
+        rest = 'compression = "none"\nrequest_bytes_max = 70000\n'
+        result = upload(scene.config(server.url, rest=rest))
+    assert result.is_whole
+    assert result.requests > 4
+    assert [len(got.raw) > 40_000 for got in server.got].count(True) == 1
+
+
 def test_a_record_that_no_server_takes_is_passed_over_for_good(scene: Scene) -> None:
     spans = [span("x", start_ns=START_NS, number=n + 1) for n in range(8)]
     spans[3]["attributes"] = [{"key": "k", "value": {"stringValue": "long " * 2_000}}]
@@ -327,6 +343,16 @@ def test_a_partial_success_is_told_and_not_repeated(scene: Scene) -> None:
         assert (result.rejected, result.words[0].message) == (7, "too old")
         assert result.is_whole
         assert upload(scene.config(server.url)).requests == 0
+
+
+def test_refusals_among_deliveries_do_not_end_it(scene: Scene) -> None:
+    fill(scene.folder, lines=40, spans=100)
+    answers = itertools.cycle([Answer(400), Answer(400), OK])
+    with serving(lambda _got: next(answers)) as server:
+        result = upload(scene.config(server.url, rest="request_bytes_max = 16384\n"))
+    assert result.left is None
+    assert len(server.got) > 6
+    assert result.requests == len(server.taken) > 2
 
 
 # -- bad days --------------------------------------------------------------------------------
@@ -364,6 +390,28 @@ def test_a_bundle_that_is_purged_meanwhile_is_passed_over(scene: Scene) -> None:
     with serving(judge) as server:
         result = upload(scene.config(server.url))
     assert (result.oddities["gone"], result.requests, result.is_whole) == (1, 2, True)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows lets few make links")
+def test_a_bundle_that_cannot_be_read_does_not_stop_the_rest(scene: Scene) -> None:
+    for at in range(3):
+        write(
+            scene.folder,
+            ("traces", spans_line(span("x", start_ns=START_NS, number=at + 1))),
+            created_ns=START_NS + at,
+        )
+    (_, second, _) = sorted(scene.folder.glob("*.jsonl"))
+
+    def judge(_got: Got) -> Answer:
+        if not second.is_symlink():
+            second.rename(scene.home / "elsewhere")
+            second.symlink_to(scene.home / "elsewhere")
+        return OK
+
+    with serving(judge) as server:
+        result = upload(scene.config(server.url))
+    assert (len(result.unread), result.requests, result.is_whole) == (1, 2, False)
+    assert "symbolic link" in str(result.unread[0])
 
 
 def test_of_two_uploads_at_once_the_second_says_so(scene: Scene) -> None:
