@@ -1,1 +1,1 @@
-"""OTLP from elsewhere: protobuf decoded, and what was decoded turned into records."""
+"""OTLP in other forms than ours: what comes is made records, and lines are made requests."""

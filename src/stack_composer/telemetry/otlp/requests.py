@@ -25,7 +25,7 @@ from stack_composer.telemetry.otlp.walk import POINT_KINDS, Item, items
 from stack_composer.telemetry.store import otlp
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from typing import Final, TypeAlias
 
     Keep: TypeAlias = Callable[[Item], bool]
@@ -95,12 +95,15 @@ def thrift_batches(slices: Sequence[Slice], keep: Keep | None = None) -> list[tu
     Raises:
         LineRefusedError: As ``request_of``.
     """
-    found: list[Item] = []
+    return jaeger.batches_of(_spans(slices, keep))
+
+
+def _spans(slices: Sequence[Slice], keep: Keep | None) -> Iterator[Item]:
+    # One line after the other, so that one at a time is in memory decoded.
     for part in slices:
         data = otlp.decode_line("traces", part.line)
         if _Cut(part, keep).take("traces", data):
-            found += items(data)
-    return jaeger.batches_of(found)
+            yield from items(data)
 
 
 def _protobuf(signal: str, slices: Sequence[Slice], keep: Keep | None) -> tuple[bytes, int]:
