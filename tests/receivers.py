@@ -94,11 +94,16 @@ def _bytes(line: dict[str, Any]) -> bytes:
 
 @contextlib.contextmanager
 def receiving(directory: Path, *, token: str = "", **options: Any) -> Iterator[Receiver]:
-    """Run a receiver while the block runs; options as ``configure`` takes them."""
+    """Run a receiver while the block runs; options as ``configure`` takes them.
+
+    Nothing may fail on its loop unseen: at the end that is an error.
+    """
     given = {"directory": str(directory), **options}
     config = load_config(given)
     writer = Receiving(config, given)
     loop = asyncio.new_event_loop()
+    faults: list[dict[str, Any]] = []
+    loop.set_exception_handler(lambda _, fault: faults.append(fault))
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     gate = Gate(hosts=config.serve_hosts, origins=config.serve_origins, token=token)
@@ -122,6 +127,7 @@ def receiving(directory: Path, *, token: str = "", **options: Any) -> Iterator[R
         loop.call_soon_threadsafe(loop.stop)
         thread.join(10)
         loop.close()
+    assert faults == []
 
 
 def request_of(count: int = 1, *, name: str = "work", **attributes: str) -> bytes:

@@ -192,10 +192,12 @@ def test_what_is_no_request_is_refused_and_ends_the_connection(
 
 
 def test_a_refusal_is_one_answer_whatever_comes_behind_it(tmp_path: Path) -> None:
-    """Too much in chunks, and broken chunks behind it, in one packet."""
+    """Broken chunks, or no HTTP at all, in the same packet."""
     with receiving(tmp_path, serve_request_bytes_max=1024) as receiver:
         sent = HEAD + CHUNKED + b"\r\n" + chunk(bytes(2000)) + b"zz\r\n" + NEXT
         assert statuses(said_to(receiver, sent, ends=False)) == [413]
+        foreign = with_body(b"abc").replace(b"localhost", b"evil.example")
+        assert statuses(said_to(receiver, foreign + bytes(10) + NEXT, ends=False)) == [403]
 
 
 @pytest.mark.parametrize("size", [1, 2, 7])
