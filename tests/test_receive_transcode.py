@@ -265,7 +265,9 @@ def test_the_quick_way_writes_what_the_thorough_one_writes(
     requests=st.lists(
         st.tuples(st.lists(some_spans(), max_size=12), st.booleans()), min_size=1, max_size=4
     ),
-    bounds=st.tuples(st.integers(1, 40), st.integers(1, 4), st.integers(1, 6)),
+    bounds=st.tuples(
+        st.sampled_from([1, 10, 40, 100, 10_000]), st.integers(1, 4), st.integers(1, 6)
+    ),
     line_records=st.integers(1, 5),
     kept_max=st.sampled_from([0, 4, 100]),
 )
@@ -492,3 +494,47 @@ def test_an_odd_attribute_is_read_the_same(odd: bytes) -> None:
             )
             for span in (start + attribute, start + new + attribute, start + attribute + new):
                 assert_agree(quick, slow, around(span))
+
+
+def with_attributes(**attributes: int | str) -> trace_pb2.Span:
+    span = a_span()
+    for key, value in attributes.items():
+        kind = "string_value" if isinstance(value, str) else "int_value"
+        setattr(span.attributes.add(key=key).value, kind, value)
+    return span
+
+
+def test_what_one_line_taught_is_asked_no_more_in_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transcode, "LINE_RECORDS", 1)
+    quick, slow = transcoder_of(), transcoder_of()
+    for text in ("first", "second"):
+        spans = [with_attributes(k=text)] * 3
+        assert_agree(quick, slow, a_request(*spans).SerializeToString())
+
+
+def test_what_the_encoder_forgets_between_two_lines_is_not_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Keys that look alike get other numbers then; in all lines that follow."""
+    monkeypatch.setattr(transcode, "LINE_RECORDS", 1)
+    one, other = f"key {TOKEN}", f"key {OTHER}"
+    quick, slow = transcoder_of(), transcoder_of()
+    known = [with_attributes(**{one: 1}), with_attributes(**{other: 1}), with_attributes(k="v")]
+    raw = a_request(*known).SerializeToString()
+    for _ in range(2):
+        assert_agree(quick, slow, raw)
+    full = quick._encoders._spans._remembered
+    monkeypatch.setattr(encode, "REMEMBERED_MAX", full)
+    new, again = with_attributes(k="new"), known[1::-1] * 2
+    raw = a_request(new, *again).SerializeToString()
+    assert_agree(quick, slow, raw)
+    assert quick._encoders._spans.forgotten == 1
+    assert_agree(quick, slow, raw)
+
+
+def test_of_a_key_with_ever_new_values_only_so_many_are_remembered() -> None:
+    made = transcoder_of()
+    for number in range(5):
+        spans = [with_attributes(k=number * 600 + at, t=f"{number} {at}") for at in range(600)]
+        made.lines("traces", a_request(*spans).SerializeToString(), Counter())
+    assert encode.PIECES_MAX < len(made._spans._pairs) <= 2 * encode.PIECES_MAX
