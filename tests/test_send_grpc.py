@@ -233,6 +233,23 @@ def test_f5_an_answer_beyond_our_limit_is_refused(size: int) -> None:
     assert (found.verdict, found.status) == ("refused", "answer too large")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems count memory otherwise")
+def test_f5_a_bomb_is_not_unpacked_to_its_end() -> None:
+    """As of grpcio 1.84; older ones unpack first and look afterwards."""
+    rest = """
+import resource
+def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+before = peak()
+print(sender.send(message).status, peak() - before < 50)
+"""
+    options: dict[str, Any] = {"max_send_message_length": -1}
+    with grpc_serving(
+        lambda _request, _context: bytes(100_000_000), default_compression_algorithm=2, **options
+    ) as seen:
+        done = run(rest, f"http://127.0.0.1:{seen.port}")
+    assert done.stdout == "answer too large True\n", done.stderr
+
+
 def test_a_slow_server_takes_no_longer_than_the_deadline() -> None:
     def answer(_request: bytes, _context: Any) -> bytes:
         time.sleep(1.5)
