@@ -13,6 +13,7 @@ import pytest
 from stack_composer.telemetry.config import Config, load_config
 from stack_composer.telemetry.errors import NotAllowedError, StoreError
 from stack_composer.telemetry.upload import consent as consent_module
+from stack_composer.telemetry.upload import private
 from stack_composer.telemetry.upload.consent import (
     POLICY_VERSION,
     Consents,
@@ -77,6 +78,57 @@ def test_the_file_is_its_users_alone_whatever_the_umask(config: Config) -> None:
         os.umask(old)
     assert file_of(config).stat().st_mode & 0o777 == 0o600
     assert file_of(config).parent.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no umask there")
+def test_a_umask_that_takes_everything_leaves_files_that_we_can_open(config: Config) -> None:
+    file_of(config).parent.mkdir()
+    old = os.umask(0o777)
+    try:
+        give(config, ORIGIN, by="--yes")
+    finally:
+        os.umask(old)
+    files = list(file_of(config).parent.iterdir())
+    assert len(files) == 3
+    assert {file.stat().st_mode & 0o777 for file in files} == {0o600}
+    assert read_consents(config).lookup(ORIGIN)
+
+
+def test_it_is_on_the_disk_before_it_takes_the_old_ones_place(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    give(config, ORIGIN, by="prompt")
+    old = file_of(config).read_bytes()
+    synced: list[tuple[bytes, bytes]] = []
+
+    def sync(descriptor: int) -> None:
+        (aside,) = file_of(config).parent.glob("*.tmp")
+        synced.append((aside.read_bytes(), file_of(config).read_bytes()))
+        os.fsync(descriptor)
+
+    monkeypatch.setattr(private, "sync_file", sync)
+    give(config, OTHER, by="prompt")
+    assert synced == [(file_of(config).read_bytes(), old)]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_child_forked_meanwhile_does_not_keep_the_lock(tmp_path: Path) -> None:
+    read_end, write_end = os.pipe()
+    path = str(tmp_path / "a.lock")
+    with private.alone(path):
+        pid = os.fork()
+        if not pid:
+            os.read(read_end, 1)
+            os._exit(0)
+    try:
+        # Were it kept, this would wait for ten seconds, and fail.
+        with private.alone(path):
+            pass
+    finally:
+        os.write(write_end, b"x")
+        os.waitpid(pid, 0)
+        os.close(read_end)
+        os.close(write_end)
 
 
 def test_a_folder_that_the_user_has_is_left_as_it_is(config: Config) -> None:

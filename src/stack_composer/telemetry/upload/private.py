@@ -85,8 +85,7 @@ def write_private(path: str, data: bytes) -> None:
         try:
             descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _SAFE, 0o600)
             try:
-                if hasattr(os, "fchmod"):
-                    os.fchmod(descriptor, 0o600)
+                _make_usable(descriptor)
                 _write_whole(descriptor, data)
                 sync_file(descriptor)
             finally:
@@ -98,6 +97,13 @@ def write_private(path: str, data: bytes) -> None:
                 os.unlink(aside)
     except OSError as error:
         raise store_error("write", path, error) from error
+
+
+def _make_usable(descriptor: int) -> None:
+    """Undo a umask such as 0777, which would leave a file that even we cannot open again."""
+    if hasattr(os, "fchmod"):
+        with contextlib.suppress(OSError):
+            os.fchmod(descriptor, 0o600)
 
 
 def _write_whole(descriptor: int, data: bytes) -> None:
@@ -131,6 +137,7 @@ def write_in_place(path: str, data: bytes) -> None:
         wrong = what_is_wrong(descriptor)
         if wrong:
             raise OSError(wrong)
+        _make_usable(descriptor)
         os.write(descriptor, data)
     finally:
         os.close(descriptor)
@@ -151,6 +158,7 @@ def alone(path: str) -> Iterator[None]:
     except OSError as error:
         raise store_error("open", path, error) from error
     try:
+        _make_usable(descriptor)
         wait_for(descriptor, path)
         yield
     finally:
