@@ -280,7 +280,6 @@ class Doors(NamedTuple):
     grpc: int = 0
     query: int = 0
     thrift: int = 0
-    log: Path = Path()
     process: subprocess.Popen[bytes] | None = None
 
     def kill(self) -> None:
@@ -288,10 +287,6 @@ class Doors(NamedTuple):
         assert self.process is not None
         self.process.kill()
         self.process.wait()
-
-    def said(self, words: str) -> Callable[[], bool]:
-        """Whether its log has these words, as a question to ask again."""
-        return lambda: words in self.log.read_text(errors="replace")
 
     def url(self, door: str = "http") -> str:
         """The base address of a door."""
@@ -354,7 +349,7 @@ def collector(
         limits: Of each door.
     """
     program = needed("collector")
-    doors = Doors(log=folder / f"{program.name}.log")
+    doors = Doors()
     if receivers is None:
         doors = doors._replace(http=http_port or free_port(), grpc=grpc_port or free_port())
         protocols = {

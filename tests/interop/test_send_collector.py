@@ -110,11 +110,28 @@ def test_the_collector_reads_our_bundles(tmp_path: Path) -> None:
         f"otlp_lines/{signal}": {"include": str(plain / f"*.{signal}.jsonl")}
         for signal in same.SIGNALS
     }
-    # It reads before it says that it is there, and writes when it ends.
-    with peers.collector(tmp_path / "collector", files(tmp_path), receivers) as doors:
-        peers.until(doors.said("Everything is ready"), "the Collector's start")
-    for signal, stored in everything.stored(store).items():
-        assert same.different(held(tmp_path, signal), stored) == ""
+    stored = everything.stored(store)
+    exporters = {name: {**how, "flush_interval": "50ms"} for name, how in files(tmp_path).items()}
+    with peers.collector(tmp_path / "collector", exporters, receivers):
+        # It reads at its start; asked to end before it looks out for that, it flushes nothing.
+        peers.until(
+            lambda: all(
+                (tmp_path / f"{signal}.jsonl").exists()
+                and (tmp_path / f"{signal}.jsonl").read_bytes().count(b"\n") >= line_count
+                for signal, line_count in lines_in(plain).items()
+            ),
+            "the Collector's files",
+        )
+    for signal in same.SIGNALS:
+        assert same.different(held(tmp_path, signal), stored[signal]) == ""
+
+
+def lines_in(folder: Path) -> dict[str, int]:
+    """How many lines of each signal a folder of plain bundles holds."""
+    return {
+        signal: sum(path.read_bytes().count(b"\n") for path in folder.glob(f"*.{signal}.jsonl"))
+        for signal in same.SIGNALS
+    }
 
 
 @pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
