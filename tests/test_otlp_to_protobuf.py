@@ -320,6 +320,12 @@ def test_a10_no_value_is_no_value_and_an_empty_list_a_list() -> None:
     assert attribute(kvlistValue={"values": []}).WhichOneof("value") == "kvlist_value"
 
 
+@pytest.mark.parametrize("way", [thoroughly, quickly])
+def test_a10_an_attribute_without_a_value_has_an_empty_one(way: Callable[[bytes], bytes]) -> None:
+    made: Any = DATA["traces"].FromString(way(traces_of([{"attributes": [{"key": "k"}]}])))
+    assert made.resource_spans[0].scope_spans[0].spans[0].attributes[0].HasField("value")
+
+
 def test_nan_is_nan() -> None:
     value: Any = attribute(doubleValue="NaN")
     assert math.isnan(value.double_value)
