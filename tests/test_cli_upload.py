@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from cli_running import (
     write,
 )
 from stack_composer.telemetry.cli import upload as command
+from stack_composer.telemetry.upload import preview
 from stack_composer.telemetry.upload.run import Result
 from store_lines import START_NS
 from upload_server import OK, Answer, Got, Server, free_port, serving, span_ids
@@ -285,6 +287,29 @@ def parsed(stream: bytes) -> Iterator[tuple[str, dict[str, str], bytes]]:
         stream = rest[size + 2 :]
 
 
+def test_a_message_of_grpc_stands_behind_its_path(scene: Scene) -> None:
+    scene.configure(upload='protocol = "grpc"')
+    done = subprocess.run(
+        [*COMMAND, "telemetry", "upload", "--dry-run", "--show", "--signal", "traces"],
+        env={**os.environ, **scene.environ},
+        capture_output=True,
+        check=True,
+        timeout=60,
+    )
+    ((line, _, body),) = parsed(done.stdout)
+    assert line == "POST /opentelemetry.proto.collector.trace.v1.TraceService/Export HTTP/2"
+    got = Got("POST", "", {"content-type": "application/x-protobuf"}, body, acknowledged=True)
+    assert span_ids(got._replace(path="/v1/traces")) == [f"{n:016x}" for n in (1, 2, 3)]
+
+
+def test_what_there_is_too_much_of_is_counted_as_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preview, "APART_MAX", 1)
+    counted: Counter[str] = Counter()
+    for text, count in (("a", 1), ("b", 2), ("a", 3), ("c", 4)):
+        preview._add(counted, text, count)
+    assert counted == {"a": 4, "(others)": 6}
+
+
 def test_on_a_terminal_show_prints_records(scene: Scene) -> None:
     code, shown = scene.on_terminal("--dry-run", "--show", "--signal", "traces")
     first, line = shown.splitlines()
@@ -423,6 +448,18 @@ def test_an_interrupted_upload_says_so_and_goes_on(scene: Scene) -> None:
 
 def came_text(got: Got) -> str:
     return "3 records" if got.path.endswith("traces") else "1 record"
+
+
+def test_on_a_terminal_a_bar_is_seen_while_it_lasts(scene: Scene) -> None:
+    def slow(_got: Got) -> Answer:
+        time.sleep(0.6)
+        return OK
+
+    scene.server.judge = slow
+    code, shown = scene.on_terminal("--yes")
+    assert code == 0
+    assert "sending [" in shown
+    assert "sent 5 records" in shown.rstrip().splitlines()[-1]
 
 
 def test_the_bar_tells_how_far_it_is() -> None:

@@ -184,7 +184,7 @@ def test_a_request_holds_whole_lines_up_to_its_limit(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", ["json", "protobuf", "jsonl"])
-def test_a_line_larger_than_a_request_is_cut_between_records(form: str, tmp_path: Path) -> None:
+def test_e7_a_line_larger_than_a_request_is_cut_between_records(form: str, tmp_path: Path) -> None:
     write_open(tmp_path / "t", [numbered(0, 100), numbered(100, 3)])
     terms = TERMS._replace(request_bytes_max=2_000)
     made = batches(planned(tmp_path / "t", terms=terms), form)

@@ -34,7 +34,7 @@ from stack_composer.telemetry.upload import consent
 from stack_composer.telemetry.upload.audit import Audit, Selected, audit_of, read_entries
 from stack_composer.telemetry.upload.ledger import read_ledger
 from stack_composer.telemetry.upload.plan import Plan, Terms, facts_of, plan_upload
-from stack_composer.telemetry.upload.run import Result, Upload, only_upload, path_of
+from stack_composer.telemetry.upload.run import Result, Upload, only_upload, path_of, sent_to
 from store_lines import START_NS, append
 from upload_server import OK, Answer, Got, free_port, record_count, serving, span_ids
 
@@ -64,7 +64,6 @@ def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
 
 
 def plan_of(config: Config, destination: Destination, mode: str = "raw") -> Plan:
-    known = read_ledger(config.directory)
     terms = Terms(
         destination.origin,
         destination.protocol,
@@ -76,7 +75,7 @@ def plan_of(config: Config, destination: Destination, mode: str = "raw") -> Plan
         facts_of(list_bundles(config.directory).bundles, Selected()),
         wanted=Selected(),
         signals=None,
-        sent=lambda key: known.sent(destination.origin, mode, key),
+        sent=sent_to(read_ledger(config.directory), destination, mode),
         terms=terms,
     )
 
@@ -156,6 +155,18 @@ def test_each_request_is_noted_before_and_after(scene: Scene) -> None:
     assert sum(entry.records for entry in sent) == 600
 
 
+def test_e16_each_destination_has_a_ledger_of_its_own(scene: Scene) -> None:
+    stored = fill(scene.folder)
+    with serving() as one, serving() as other:
+        assert upload(scene.config(one.url)).records == 60
+        assert upload(scene.config(other.url)).records == 60
+        assert upload(scene.config(f"{other.url}/tenant")).records == 60
+        assert upload(scene.config(one.url)).records == 0
+        assert upload(scene.config(other.url)).records == 0
+    assert ids_of(one.got) == stored
+    assert ids_of(other.got) == [*stored, *stored]
+
+
 def test_put_brings_whole_bundles_as_files(scene: Scene) -> None:
     stored = fill(scene.folder)
     (bundle,) = list_bundles(str(scene.folder)).bundles
@@ -174,7 +185,7 @@ def test_put_brings_whole_bundles_as_files(scene: Scene) -> None:
 # -- servers that say no -------------------------------------------------------------------
 
 
-def test_a_server_that_is_busy_is_asked_again(scene: Scene) -> None:
+def test_e2_a_server_that_is_busy_is_asked_again(scene: Scene) -> None:
     stored = fill(scene.folder)
     busy = iter([Answer(503, (("retry-after", "0"),)), Answer(429), Answer(0), OK])
     with serving(lambda _got: next(busy)) as server:
@@ -184,7 +195,7 @@ def test_a_server_that_is_busy_is_asked_again(scene: Scene) -> None:
     assert answers_of(scene.folder) == ["retry", "retry", "retry", "delivered"]
 
 
-def test_retry_after_is_waited_out(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_e3_retry_after_is_waited_out(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(scene.folder)
     slept: list[float] = []
     monkeypatch.setattr(time, "sleep", slept.append)
@@ -202,7 +213,7 @@ def test_retry_after_is_waited_out(scene: Scene, monkeypatch: pytest.MonkeyPatch
     assert 39 <= len(slept) <= 45
 
 
-def test_it_gives_up_at_a_dead_port_and_loses_nothing(scene: Scene) -> None:
+def test_e14_it_gives_up_at_a_dead_port_and_loses_nothing(scene: Scene) -> None:
     stored = fill(scene.folder)
     url = f"http://127.0.0.1:{free_port()}"
     result = upload(scene.config(url, rest="give_up_s = 0\n"))
@@ -232,7 +243,7 @@ def test_a_wait_longer_than_it_would_last_ends_at_once(scene: Scene) -> None:
         (Answer(404), "404"),
     ],
 )
-def test_a_destination_that_refuses_ends_it(answer: Answer, said: str, scene: Scene) -> None:
+def test_e5_a_destination_that_refuses_ends_it(answer: Answer, said: str, scene: Scene) -> None:
     fill(scene.folder, lines=6, spans=100)
     with serving(lambda _got: answer) as server:
         result = upload(scene.config(server.url, rest="request_bytes_max = 16384\n"))
@@ -244,7 +255,7 @@ def test_a_destination_that_refuses_ends_it(answer: Answer, said: str, scene: Sc
         assert upload(scene.config(server.url)).records == 600
 
 
-def test_a_portal_is_no_delivery(scene: Scene) -> None:
+def test_e5_a_portal_is_no_delivery(scene: Scene) -> None:
     stored = fill(scene.folder)
     page = Answer(200, (("content-type", "text/html"),), b"<html>log in</html>")
     with serving(lambda _got: page) as server:
@@ -285,7 +296,7 @@ def test_a_server_that_refuses_one_after_the_other_is_left(scene: Scene) -> None
     assert result.left is not None
 
 
-def test_what_is_too_large_is_halved_down_to_the_limit(scene: Scene) -> None:
+def test_e7_what_is_too_large_is_halved_down_to_the_limit(scene: Scene) -> None:
     stored = fill(scene.folder, lines=6, spans=100)
 
     def judge(got: Got) -> Answer:
@@ -333,7 +344,7 @@ def test_a_record_that_no_server_takes_is_passed_over_for_good(scene: Scene) -> 
     assert answers_of(scene.folder).count("passed_over") == 1
 
 
-def test_a_partial_success_is_told_and_not_repeated(scene: Scene) -> None:
+def test_e4_a_partial_success_is_told_and_not_repeated(scene: Scene) -> None:
     fill(scene.folder)
     words = b"too old"
     partial = b"\x08\x07\x12" + bytes([len(words)]) + words

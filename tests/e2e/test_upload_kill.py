@@ -26,7 +26,7 @@ KILLS = 12
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no kill -9")
 @pytest.mark.parametrize("seed", [1, 2])
-def test_at_most_one_request_is_repeated_for_each_kill(seed: int, tmp_path: Path) -> None:
+def test_e15_at_most_one_request_is_repeated_for_each_kill(seed: int, tmp_path: Path) -> None:
     folder = tmp_path / "telemetry"
     numbers = iter(range(1, LINES * SPANS + 1))
     for at in range(3):

@@ -26,10 +26,8 @@ from stack_composer.telemetry.upload.pseudonyms import pseudonyms_of
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Sequence
 
     from stack_composer.telemetry.config import Config
-    from stack_composer.telemetry.upload.ledger import Range
     from stack_composer.telemetry.upload.plan import Plan
     from stack_composer.telemetry.upload.preview import Survey
     from stack_composer.telemetry.upload.run import Result
@@ -294,19 +292,11 @@ class _Command:
             if signals is None or bundle.signal in signals
         ]
         known = ledger.read_ledger(self.config.directory)
-
-        def sent(key: str) -> Sequence[Range]:
-            signal = "metrics" if self.mode == "aggregate" else key.rpartition(".")[2]
-            # An object's path has its own name in it.
-            is_put = destination.protocol == "put"
-            path = None if is_put else sending.path_of(destination.url_of(signal))
-            return known.sent(destination.origin, self.mode, key, path=path)
-
         made = plan.plan_upload(
             plan.facts_of(bundles, self.wanted),
             wanted=self.wanted,
             signals=signals,
-            sent=sent,
+            sent=sending.sent_to(known, destination, self.mode),
             terms=plan.Terms(
                 destination.origin,
                 destination.protocol,

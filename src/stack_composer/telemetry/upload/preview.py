@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from stack_composer.telemetry.upload.plan import Plan
     from stack_composer.telemetry.upload.pseudonyms import Pseudonyms
 
-KEYS_MAX: Final = 10_000
-"""Attribute keys that are counted apart; what records have beyond is counted as one."""
-OTHER_KEYS: Final = "(others)"
+APART_MAX: Final = 10_000
+"""Names, and attribute keys, that are counted apart; all beyond count as one."""
+OTHERS: Final = "(others)"
 
 # Every stored line is written by our encoder, without blanks. In a text the quotes would
 # be behind backslashes, so this finds keys alone.
@@ -90,19 +90,22 @@ class Survey:
                 continue  # It is in no request either.
             self._add_keys(line)
         for name, stats in sketch.spans.items():
-            self.names[name] += stats.count
+            _add(self.names, name, stats.count)
         for (name, _, _), series in sketch.metrics.items():
-            self.names[name] += series.points
+            _add(self.names, name, series.points)
         self.last_ns = max(self.last_ns, sketch.last_ns)
         if sketch.first_ns and (not self.first_ns or sketch.first_ns < self.first_ns):
             self.first_ns = sketch.first_ns
 
     def _add_keys(self, line: bytes) -> None:
         for written, count in Counter(_KEY.findall(line)).items():
-            key = json.loads(b'"' + written + b'"')
-            if key not in self.keys and len(self.keys) >= KEYS_MAX:
-                key = OTHER_KEYS
-            self.keys[key] += count
+            _add(self.keys, json.loads(b'"' + written + b'"'), count)
+
+
+def _add(counted: Counter[str], text: str, count: int) -> None:
+    if text not in counted and len(counted) >= APART_MAX:
+        text = OTHERS
+    counted[text] += count
 
 
 def messages(

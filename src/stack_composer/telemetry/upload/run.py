@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from stack_composer.telemetry.send.sender import Message, Sender
     from stack_composer.telemetry.upload.audit import Audit
     from stack_composer.telemetry.upload.batches import AnyBatch
+    from stack_composer.telemetry.upload.ledger import Ledger, Range
     from stack_composer.telemetry.upload.plan import Plan, Portion
 
 REFUSALS_IN_A_ROW_MAX: Final = 3
@@ -335,6 +336,21 @@ def covered(portion: Portion, end: Position | None = None) -> int:
         max(min(stretch.end, end or stretch.end).offset - stretch.start.offset, 0)
         for stretch in portion.stretches
     )
+
+
+def sent_to(
+    ledger: Ledger, destination: Destination, mode: str
+) -> Callable[[str], Sequence[Range]]:
+    """Give what tells, for a bundle's key, what of it went to a destination in a mode."""
+
+    def sent(key: str) -> Sequence[Range]:
+        signal = "metrics" if mode == "aggregate" else key.rpartition(".")[2]
+        # Another path is another destination; but an object's has its own name in it.
+        is_put = destination.protocol == "put"
+        path = None if is_put else path_of(destination.url_of(signal))
+        return ledger.sent(destination.origin, mode, key, path=path)
+
+    return sent
 
 
 def path_of(url: str) -> str:
