@@ -162,7 +162,7 @@ def _remove(directory: str) -> None:
 
 
 def purge_closed(directory: str, unlock: Keys | None = None) -> None:
-    """Delete every bundle that nobody writes, the quarantine, and what is half-made.
+    """Delete every bundle that nobody writes, outboxes, the quarantine, and what is half-made.
 
     From a database everything goes: no lock tells there whether a writer lives, and the
     next line of one that does begins another bundle.
@@ -175,11 +175,13 @@ def purge_closed(directory: str, unlock: Keys | None = None) -> None:
         StoreError: Something could not be deleted, or a database could not be opened;
             all else is gone, or what came before it.
     """
-    from stack_composer.telemetry.store import quarantine, reader, retention
+    from stack_composer.telemetry.store import outboxes, quarantine, reader, retention
     from stack_composer.telemetry.store.recover import remove_leftovers
 
     locked: list[StoreError] = []
     bundles = reader.list_bundles(directory, unlock, locked=locked).bundles
+    for outbox in outboxes.existing(directory):
+        bundles += reader.list_bundles(outbox, unlock, locked=locked).bundles
     files = [bundle for bundle in bundles if bundle.database is None]
     rows = [bundle for bundle in bundles if bundle.database is not None]
     doomed = [*retention.closed_bundles(files), *rows]

@@ -18,7 +18,7 @@ from stack_composer.telemetry import effects
 from stack_composer.telemetry.cli import output, places
 from stack_composer.telemetry.cli.parser import UsageError, add_folder
 from stack_composer.telemetry.query.duration import age_text, parse_duration_ns, utc_text
-from stack_composer.telemetry.store import keys
+from stack_composer.telemetry.store import keys, outboxes
 from stack_composer.telemetry.store.encrypted import erase
 from stack_composer.telemetry.store.quarantine import (
     list_quarantine,
@@ -88,6 +88,8 @@ def run(args: argparse.Namespace) -> int:
     folder = places.folder_of(args)
     # What cannot be read can still be destroyed.
     listed = list_bundles(folder, locked=[] if args.all else None).bundles
+    for outbox in outboxes.existing(folder):
+        listed += list_bundles(outbox, locked=[] if args.all else None).bundles
     closed = closed_bundles(listed)
     if args.all:
         closed += [bundle for bundle in listed if bundle.database and bundle not in closed]

@@ -16,11 +16,12 @@ notices, and begins a new one with its next record.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from typing import TYPE_CHECKING, NamedTuple
 
-from stack_composer.telemetry.store import names, quarantine
+from stack_composer.telemetry.store import names, outboxes, quarantine
 from stack_composer.telemetry.store.folder import open_folder, store_error
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 QUARANTINED: Final = "quarantined"
 AUDIT: Final = "audit"
+OUTBOX: Final = "outbox"
 
 WHAT: Final = {
     names.OPEN: "bundles that are not sealed",
@@ -110,6 +112,8 @@ def plan_erase(directory: str, *, audit: bool = False) -> ErasePlan:
             if kind == QUARANTINED:
                 aside = quarantine.list_quarantine(directory)
                 files += [Erasable(_aside_name(each), kind, each.bytes) for each in aside]
+            elif kind == OUTBOX:
+                _look_into(folder.path_of(name), name, files, foreign)
             elif kind is None:
                 foreign.append(name)
             elif kind == AUDIT and not audit:
@@ -126,11 +130,18 @@ def plan_erase(directory: str, *, audit: bool = False) -> ErasePlan:
     return ErasePlan(directory, tuple(files), tuple(foreign), tuple(kept))
 
 
+def _look_into(path: str, name: str, files: list[Erasable], foreign: list[str]) -> None:
+    """Add what is in an outbox."""
+    inner = plan_erase(path, audit=True)
+    files += [one._replace(name=os.path.join(name, one.name)) for one in inner.files]
+    foreign += [os.path.join(name, one) for one in inner.foreign]
+
+
 def _kind_of(name: str, *, is_folder: bool) -> str | None:
     if name == names.QUARANTINE and is_folder:
         return QUARANTINED
     if is_folder:
-        return None
+        return OUTBOX if name in names.OUTBOXES.values() else None
     if name == names.AUDIT or names.audit_part(name) is not None:
         return AUDIT
     if name in names.SINGLES:
@@ -145,7 +156,8 @@ def _aside_name(aside: quarantine.Quarantined) -> str:
 
 def keys_of(plan: ErasePlan) -> list[tuple[str, str]]:
     """Stem and source of each database that goes: by these its key is found."""
-    parsed = [names.parse_name(file.name) for file in plan.files if ".sqlcipher" in file.name]
+    found = [os.path.basename(file.name) for file in plan.files if ".sqlcipher" in file.name]
+    parsed = map(names.parse_name, found)
     return sorted({(one.stem, one.signal) for one in parsed if one is not None})
 
 
@@ -173,6 +185,7 @@ def apply_erase(plan: ErasePlan) -> EraseResult:
                 continue  # Windows deletes no file that is open; the end tells of it.
             deleted += 1
             deleted_bytes += file.bytes
+        _remove_outboxes(plan.directory)
         folder.sync()
         left = tuple(sorted(filter(_is_ours, set(folder.names()).difference(plan.kept))))
         is_empty = not folder.names()
@@ -187,6 +200,12 @@ def apply_erase(plan: ErasePlan) -> EraseResult:
             # A program has just made a bundle in it; or it may not be deleted, empty.
             return EraseResult(deleted, deleted_bytes, left)
     return EraseResult(deleted, deleted_bytes, left)
+
+
+def _remove_outboxes(directory: str) -> None:
+    for outbox in outboxes.existing(directory):
+        with contextlib.suppress(OSError):  # Something is in it that is not ours.
+            os.rmdir(outbox)
 
 
 def _is_ours(name: str) -> bool:

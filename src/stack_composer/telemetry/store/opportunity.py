@@ -82,7 +82,7 @@ def purge(
         StoreError: Something cannot be deleted; what came before it is gone.
     """
     # Here, since a program that ends at once looks at the stamp alone.
-    from stack_composer.telemetry.store import quarantine, reader, retention
+    from stack_composer.telemetry.store import outboxes, quarantine, reader, retention
 
     now_ns = effects.wall_ns()
     plan = retention.plan_purge(
@@ -93,6 +93,14 @@ def purge(
     )
     # Each prefix of a plan is a purge.
     retention.apply_purge(plan._replace(delete=plan.delete[:at_most]))
+    for outbox in outboxes.existing(directory):
+        # Streams keep their bounds; here goes what no stream looks after any more.
+        closed = retention.closed_bundles(reader.list_bundles(outbox, unlock, locked=[]).bundles)
+        retention.apply_purge(
+            retention.plan_purge(
+                closed, now_ns=now_ns, keep_days=max(keep_days, 1), kept_bytes_max=2**63
+            )
+        )
     aside = quarantine.list_quarantine(directory)
     quarantine.remove_quarantined(
         quarantine.plan_quarantine(aside, now_ns=now_ns, keep_days=keep_days)
