@@ -18,15 +18,22 @@ asked nothing. *Drafts* are what is between: a line with its gaps.
 
 from __future__ import annotations
 
-import re
-import struct
 from collections import Counter, deque
 from itertools import islice
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from stack_composer.telemetry.otlp import wire
-from stack_composer.telemetry.otlp.protobuf import LEARNT_BYTES_MAX, LEARNT_MAX, _plain_value
+from stack_composer.telemetry.otlp.protobuf import LEARNT_BYTES_MAX, LEARNT_MAX
+from stack_composer.telemetry.receive.span_bytes import (
+    BEFORE_TEXT,
+    groups_by_size,
+    match_span,
+    name_and_kind,
+    plain_pair,
+    unpack_double,
+    unpack_times,
+)
 from stack_composer.telemetry.store.doubles import HOLE
 from stack_composer.telemetry.store.encode import PIECES_MAX, _untouch, _without_repeats
 from stack_composer.telemetry.store.sketch import Sketch
@@ -42,24 +49,8 @@ if TYPE_CHECKING:
 
     _Gap: TypeAlias = tuple[dict[str, str], str, _Key]
     """Whose attributes, the key there, and the key's entry."""
-    _Groups: TypeAlias = tuple[bytes, bytes, bytes | None, bytes, bytes, bytes, bytes]
 
-# Ids that are not all zero; perhaps a parent's; a name, which holds no 9, and perhaps a
-# kind; both times, 9 and A are their tags; J opens the first attribute; all else.
-_IDS: Final = (
-    rb"\n\x10((?!\0{16}).{16})\x12\x08((?!\0{8}).{8})"
-    rb"(?:\x22\x08((?!\0{8}).{8}))?"
-)
-_whole = re.compile(_IDS + rb"(\*[^9]*)9(.{8}A.{8})(J?)(.*)", re.DOTALL).match
-# The same in two steps, for any name: its size tells where it ends.
-_start = re.compile(_IDS + rb"\*([\0-\x7f])", re.DOTALL).match
-_after_name = re.compile(rb"((?:\x30[\0-\x7f])?)9(.{8}A.{8})(J?)(.*)", re.DOTALL).match
 _number = itemgetter(0)
-_times = struct.Struct("<QxQ").unpack
-_double = struct.Struct("<d").unpack
-
-# What stands before a text of up to so many bytes: the tags and sizes of value and text.
-_TEXTS: Final = [bytes((0x12, size + 2, 0x0A, size)) for size in range(126)]
 
 KEPT_MAX: Final = 16_384
 """Spans of one request that are read once; more are read again when they are written."""
@@ -245,8 +236,8 @@ class QuickSpans:
         last_trace = b""
         trace = ""
         for at, end in draft.places:
-            match = _whole(data, at, end)
-            groups = _by_size(data, at, end) if match is None else match.groups()
+            match = match_span(data, at, end)
+            groups = groups_by_size(data, at, end) if match is None else match.groups()
             if groups is None:
                 self._put_off(draft, data, at, end, budget, counts)
                 continue
@@ -302,7 +293,7 @@ class QuickSpans:
                 self._put_off(draft, data, at, end, budget, counts)
                 continue
             closing, is_error, is_remote = ended
-            start_ns, end_ns = _times(times)
+            start_ns, end_ns = unpack_times(times)
             starts.append(start_ns)
             stops.append(end_ns)
             if not named.durations:
@@ -353,18 +344,14 @@ class QuickSpans:
 
     def _name(self, block: bytes) -> _Named | None:
         """What a name and a kind are written as; None if they are none, or not known."""
-        size = block[1] if len(block) > 1 else 128
-        kind = block[2 + size :]
-        if size > 127 or len(block) < 2 + size or not _is_kind(kind):
+        told = name_and_kind(block)
+        if told is None:
             return None
-        try:
-            text = block[2 : 2 + size].decode()
-        except UnicodeDecodeError:
-            return None
+        text, kind = told
         name = self._encoder._names.get(text)
         if name is None:
             return None
-        made = _Named(name, kind[1] if kind else 0)
+        made = _Named(name, kind)
         _learn(self._names, block, made)
         return made
 
@@ -411,7 +398,7 @@ class QuickSpans:
             known = keys.get(raw[3 : text_at - 4])
             if known is not None and raw[1] == 0x0A and text_at <= size:
                 key = known.key
-                if raw[text_at - 4 : text_at] == _TEXTS[size - text_at]:
+                if raw[text_at - 4 : text_at] == BEFORE_TEXT[size - text_at]:
                     try:
                         value = raw[text_at:].decode()
                     except UnicodeDecodeError:
@@ -428,7 +415,7 @@ class QuickSpans:
                     continue
                 is_double = size == text_at + 7 and raw[text_at - 4 : text_at - 1] == b"\x12\x09!"
                 if is_double and not key.by_value:
-                    (double,) = _double(raw[text_at - 1 :])
+                    (double,) = unpack_double(raw[text_at - 1 :])
                     if double - double == 0.0:
                         draft.doubles.append((len(draft.out), double, (found, known.text, key)))
                         found[known.text] = ""
@@ -480,7 +467,7 @@ class QuickSpans:
         counts: Counter[str],
     ) -> bool:
         """Read an attribute whose bytes are not known into ``found``; False to put it off."""
-        plain = _plain_pair(raw)
+        plain = plain_pair(raw)
         if plain is None:
             skipped = 1 if raw[0] < 128 else 2
             text, value = self._reader._pair(raw[skipped:], budget, counts)
@@ -606,61 +593,6 @@ class QuickSpans:
                 self._remember(known, raw, piece)
         for (found, key_text, key), value in draft.valued:
             found[key_text] = self._encoder._piece(key, value)
-
-
-def _by_size(data: bytes, at: int, end: int) -> _Groups | None:
-    """Give what ``_whole`` finds, for a span whose name holds a 9."""
-    start = _start(data, at, end)
-    if start is None:
-        return None
-    after = start.end() + start[4][0]
-    rest = _after_name(data, after, end)
-    if rest is None:
-        return None
-    block = data[start.end() - 2 : after] + rest[1]
-    return start[1], start[2], start[3], block, rest[2], rest[3], rest[4]
-
-
-def _is_kind(raw: bytes) -> bool:
-    return not raw or (len(raw) == 2 and raw[0] == 0x30 and raw[1] < 128)
-
-
-def _plain_pair(raw: bytes) -> tuple[bytes, Any] | None:
-    """Read a key and a text or number behind a size; None for any other, or a broken one."""
-    size = len(raw)
-    at = 1 if raw[0] < 128 else 2
-    if size < at + 6 or raw[at] != 0x0A or raw[at + 1] > 127:
-        return None
-    key_at = at + 2
-    at = key_at + raw[at + 1]
-    # Behind the key stands its value, and nothing behind that.
-    value_at = _sized(raw, at, size, 0x12)
-    if value_at < 0:
-        return None
-    value: Any
-    if raw[value_at] == 0x0A:
-        text_at = _sized(raw, value_at, size, 0x0A)
-        try:
-            value = raw[text_at:].decode() if text_at >= 0 else None
-        except UnicodeDecodeError:
-            return None
-    else:
-        value = _plain_value(raw, value_at)
-    return None if value is None else (raw[key_at:at], value)
-
-
-def _sized(raw: bytes, at: int, end: int, tag: int) -> int:
-    """Where the field at a place begins, behind tag and size; -1 if it does not fill ``raw``."""
-    if end < at + 4 or raw[at] != tag:
-        return -1
-    size = raw[at + 1]
-    at += 2
-    if size > 127:
-        if raw[at] > 127:
-            return -1
-        size += (raw[at] << 7) - 128
-        at += 1
-    return at if size == end - at else -1
 
 
 def _look_again(draft: _Draft) -> None:
