@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import importlib
 import socket
 import threading
 import time
+import tracemalloc
 from typing import TYPE_CHECKING, Any
 
 import grpc  # type: ignore[import-untyped]  # it ships no types
@@ -260,6 +262,24 @@ def test_d17_oversize_is_resource_exhausted_and_final(tmp_path: Path) -> None:
                 assert retry_s(error) is None
             assert export(request_of(), timeout=20) == b""
         assert len(receiver.spans()) == 1
+
+
+def test_what_is_refused_is_not_kept() -> None:
+    """Not until the garbage is collected either: that is seldom, and each may be 64 MiB."""
+    body = request_of(1, padding="x" * (LIMIT // 2))
+    with answering(Answer(inbox.BAD, "no")) as (port, _), exporting(port) as export:
+        refused(export, body)
+        gc.collect()
+        gc.disable()
+        tracemalloc.start()
+        try:
+            for _ in range(20):
+                refused(export, body)
+            now, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+            gc.enable()
+        assert now < 4 * len(body)
 
 
 @pytest.mark.parametrize(

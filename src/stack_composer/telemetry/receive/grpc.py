@@ -47,7 +47,7 @@ SERVICES: Final = {
 """Each has one method, ``Export``."""
 CALLS_MAX: Final = 1_024
 """At once; one more is told to come again."""
-READING_MAX: Final = 8
+READING_MAX: Final = 4
 """Calls whose messages are collected at once, each of ``request_bytes_max`` at most."""
 READING_S: Final = 60.0
 """For a message to come, while nobody waits for its place."""
@@ -97,6 +97,9 @@ class GrpcServer:
                 ("grpc.per_message_decompression", 0),
                 ("grpc.max_concurrent_streams", 128),
                 ("grpc.max_connection_idle_ms", round(IDLE_S * 1000)),
+                # No guess at how much may be under way: here it is all one computer, and
+                # what comes before its call has a place is kept by gRPC.
+                ("grpc.http2.bdp_probe", 0),
                 # Otherwise a second receiver would take half of the calls.
                 ("grpc.so_reuseport", 0),
             ]
@@ -139,8 +142,9 @@ class GrpcServer:
             await _refuse(context, Answer(inbox.OVERLOADED, "there are too many calls"))
         self._calls += 1
         try:
-            body = await self._message(context)
-            answer = await self._written(signal, body)
+            # The message has no name here: an exception would keep it, by its traceback,
+            # until the garbage is collected, and there is little garbage but messages.
+            answer = await self._written(signal, await self._message(context))
         finally:
             self._calls -= 1
         if answer.verdict != inbox.TAKEN:
