@@ -9,7 +9,7 @@
 #: make guard-eval  count what the guard finds, beside other tools; ARGS=--worst for the worst case
 #: make mutate      change the guard's code bit by bit: does a test notice?
 #: make fuzz        throw made-up texts at the guard, for a minute
-#: make interop     speak with the Collector, Jaeger, rotel and the official SDK
+#: make interop     speak with a Collector, Jaeger, rotel and the SDKs for Python, Go and JavaScript
 #: make stress      kill writers by the thousand, and let a crowd of them share a folder
 #: make fmt         put style right
 #: make clean       delete all that was built
