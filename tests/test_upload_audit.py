@@ -916,6 +916,32 @@ def test_an_anchor_of_a_forgotten_part_is_no_fault(in_parts: Place, tmp_path: Pa
     assert in_parts.problems() == []
 
 
+@pytest.mark.parametrize(("number", "digit", "wrong"), [(1, "1", 0), (1, "2", 1), (2, "2", 0)])
+def test_what_was_forgotten_is_told_by_the_hash_that_the_rest_follows(
+    place: Place, number: int, digit: str, wrong: int
+) -> None:
+    place.directory.mkdir(mode=0o700)
+    begun = json.dumps({"entry": "begun", "previous": "1" * 64, "part": 2}).encode()
+    forgotten = {"entry": "forgotten", "part": number, "sha256": digit * 64}
+    place.rewrite([begun, json.dumps({**forgotten, "previous": hash_of(begun)}).encode()])
+    place.path.chmod(0o600)
+    assert place.verify().problem_count == wrong
+
+
+def test_a_copy_of_what_is_not_closed_is_not_forgotten(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.deliver(request())
+    copy = place.directory / names.audit_part_name(1, 10**18)
+    copy.write_bytes(compress_frame(place.path.read_bytes()))
+    assert place.log.forget(effects.wall_ns()) == []
+    assert copy.exists()
+    monkeypatch.setattr(audit_module, "PART_BYTES_MAX", 300)
+    place.deliver(request())
+    assert not copy.exists()
+    assert place.problems() == []
+
+
 def test_a_log_without_parts_has_nothing_to_forget(place: Place) -> None:
     assert place.log.forget(2**62) == []
     place.deliver(request())
