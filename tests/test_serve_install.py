@@ -223,3 +223,20 @@ def test_status_says_whether_something_answers(home: dict[str, str], tmp_path: P
         assert f"127.0.0.1:{port}: answers" in said
     found = ok_json(*SERVE, "status", *SYSTEMD, environ=environ)
     assert found["http"] == {"port": port, "answers": False}
+
+
+def test_serve_is_a_command_and_has_commands() -> None:
+    """Help names both; an option belongs to the command, a word to those below it."""
+    said = ok(*SERVE, "--help")
+    assert said.startswith("usage: stack-composer telemetry serve [-h]")
+    assert "--http-port" in said
+    assert "install" in said.partition("commands:")[2]
+    message, hint = refusal(*SERVE, "instal")
+    assert "unknown command 'instal'" in message
+    assert "serve install" in hint
+    message, hint = refusal(*SERVE, "--htp-port", "1")
+    assert "--htp-port" in message
+    offered = ok("completion", "bash")
+    (words,) = [row for row in offered.splitlines() if "'/telemetry/serve') words=" in row]
+    assert "install" in words
+    assert "--grpc-port" in words
