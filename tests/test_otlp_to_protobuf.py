@@ -219,10 +219,11 @@ def test_the_quick_way_gives_the_same_bytes(groups: list[list[dict[str, Any]]]) 
         assert encoder.encode(otlp.decode_traces(line, as_written=True)) == thoroughly(line)
 
 
+@pytest.mark.parametrize("learnt_max", [20, 500])
 def test_what_the_quick_way_learns_is_bounded_and_changes_nothing(
-    monkeypatch: pytest.MonkeyPatch,
+    learnt_max: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(quick, "LEARNT_MAX", 20)
+    monkeypatch.setattr(quick, "LEARNT_MAX", learnt_max)
     monkeypatch.setattr(quick, "VALUES_MAX", 5)
     encoder = quick.Encoder()
     for number in range(60):
@@ -233,8 +234,8 @@ def test_what_the_quick_way_learns_is_bounded_and_changes_nothing(
         line = traces_of([{"name": f"n{number % 30}", "attributes": attributes}])
         assert encoder.encode(otlp.decode_traces(line, as_written=True)) == thoroughly(line)
         known = encoder._span_attributes._keys
-        assert len(encoder._names) <= 20
-        assert len(known) <= 20
+        assert len(encoder._names) <= learnt_max
+        assert len(known) <= learnt_max
         assert (
             sum(len(k.texts) + len(k.integers) + len(k.before_text) for k in known.values()) <= 20
         )
