@@ -237,7 +237,8 @@ def test_what_the_quick_way_learns_is_bounded_and_changes_nothing(
         assert len(encoder._names) <= learnt_max
         assert len(known) <= learnt_max
         assert (
-            sum(len(k.texts) + len(k.integers) + len(k.before_text) for k in known.values()) <= 20
+            sum(len(k.texts) + len(k.integers) + len(k.before_text) for k in known.values())
+            <= learnt_max
         )
         assert all(len(key.texts) <= 5 and len(key.integers) <= 5 for key in known.values())
 
