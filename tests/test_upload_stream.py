@@ -16,11 +16,13 @@ from stack_composer.telemetry.record import recorder
 from stack_composer.telemetry.send import backoff
 from stack_composer.telemetry.store import names
 from stack_composer.telemetry.store.reader import list_bundles
+from stack_composer.telemetry.store.writer import BundleWriter
 from stack_composer.telemetry.upload import queue, stream
 from stack_composer.telemetry.upload.audit import read_entries
 from stack_composer.telemetry.upload.ledger import read_ledger
 from stack_composer.telemetry.upload.plan import key_of
 from stack_composer.telemetry.upload.verify import verify
+from store_lines import append, spans_line
 from streaming import Scene, grpc_serving, ids_of, names_of, wait_until
 from upload_server import OK, Answer, Got, free_port, serving
 
@@ -198,6 +200,29 @@ def test_an_outbox_waits_for_the_next_program_and_is_empty_at_its_end(scene: Sce
         assert set(waiting) <= set(found)
         assert not list_bundles(str(outbox)).bundles
         assert not scene.queues(outbox)
+
+
+def test_a_bundle_of_a_living_stream_is_not_taken_over(scene: Scene) -> None:
+    outbox = scene.folder / OUTBOX[HTTP]
+    writer = BundleWriter(str(outbox))
+    append(writer, spans_line(1))
+    stem = writer.stem_of("traces")
+    writer.close()  # Rotated, that is: nobody writes it any more, and it is still to be sent.
+    theirs = queue.Queue(str(outbox), queue.ANYBODY)
+    theirs.add(f"{stem}.traces")
+    with serving() as server:
+        scene.write(server.url, HTTP)
+        scene.consent()
+        scene.configure()
+        scene.record("mine")
+        wait_until(lambda: server.taken)
+        time.sleep(3 * stream.SWEEP_S)
+        assert names_of(server.taken) == ["mine"]
+        # It ends, or is killed: then there is somebody to send it.
+        theirs.close(is_done=False)
+        wait_until(lambda: sorted(names_of(server.taken)) == ["mine", "step 1"])
+        wait_until(lambda: not any(stem in path.name for path in outbox.iterdir()))
+        telemetry.shutdown()
 
 
 def test_an_outbox_has_a_bound_and_what_goes_is_counted(scene: Scene) -> None:
@@ -378,12 +403,29 @@ def test_a_consent_that_is_withdrawn_ends_it_within_a_second(scene: Scene) -> No
             time.sleep(0.1)
         telemetry.shutdown()
         assert sorted(names_of(server.taken)) == numbered(0, 10)
+        assert not scene.queues()
         # Given anew, it does not reach back.
         scene.consent()
         scene.configure()
         scene.record("last")
         telemetry.shutdown()
         assert sorted(names_of(server.taken)) == ["last", *numbered(0, 10)]
+
+
+def test_a_consent_is_asked_for_before_each_request(scene: Scene) -> None:
+    def judge(got: Got) -> Answer:
+        scene.withdraw()
+        return OK if ids_of([got]) else Answer(400)
+
+    with serving(judge) as server:
+        scene.write(server.url, ["file", HTTP], rest="[upload]\nrequest_bytes_max = 16_384")
+        scene.consent()
+        scene.configure()
+        scene.record(*numbered(0, 3_000))
+        telemetry.shutdown()
+        # What is in flight is not called back.
+        assert len(server.got) == 1
+        assert 0 < len(ids_of(server.got)) < 1_000
 
 
 def test_what_waited_under_a_consent_that_was_withdrawn_is_not_sent_later(
