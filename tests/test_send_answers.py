@@ -52,6 +52,14 @@ def test_e2_exactly_four_statuses_are_retried(status: int) -> None:
     assert http(status).verdict == ("too_large" if status == 413 else expected)
 
 
+def test_e7_the_collector_says_too_large_with_a_400() -> None:
+    """Its receiver reads the body by Go's net/http, whose error it takes for bad data."""
+    said = Status(code=3, message="http: request body too large").SerializeToString()
+    assert http(400, body=said).verdict == "too_large"
+    said = Status(code=3, message="proto: illegal wireType 7").SerializeToString()
+    assert http(400, body=said).verdict == "refused"
+
+
 @pytest.mark.parametrize("status", [100, 101, 199])
 def test_a_status_that_is_no_final_answer_is_refused(status: int) -> None:
     assert http(status).verdict == "refused"

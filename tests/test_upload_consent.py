@@ -138,9 +138,23 @@ def test_a_folder_that_the_user_has_is_left_as_it_is(config: Config) -> None:
     assert file_of(config).parent.stat().st_mode & 0o777 == 0o755
 
 
-def test_given_again_it_takes_the_place_of_the_old_one(config: Config) -> None:
+def test_given_again_it_holds_on_from_when_it_was_given(config: Config) -> None:
+    """An exporter sends what was recorded since: that moment must not move."""
+    (first,) = give(config, ORIGIN, by="prompt")
+    give(config, OTHER, by="prompt")
+    assert give(config, ORIGIN, by="--yes") == [first]
+    assert [(one.origin, one.by) for one in read_consents(config).given] == [
+        (ORIGIN, "prompt"),
+        (OTHER, "prompt"),
+    ]
+
+
+def test_given_under_another_policy_it_takes_the_place_of_the_old_one(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
     give(config, ORIGIN, by="prompt")
     give(config, OTHER, by="prompt")
+    monkeypatch.setattr(consent_module, "POLICY_VERSION", consent_module.POLICY_VERSION + 1)
     give(config, ORIGIN, by="--yes")
     assert [(one.origin, one.by) for one in read_consents(config).given] == [
         (OTHER, "prompt"),

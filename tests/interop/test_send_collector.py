@@ -173,18 +173,7 @@ def test_the_collector_is_spoken_to_by_tls_and_sees_our_certificate(
         assert same.different(held(tmp_path, signal), stored[signal]) == ""
 
 
-@pytest.mark.parametrize(
-    "protocol",
-    [
-        pytest.param(
-            "http/protobuf",
-            marks=pytest.mark.xfail(
-                strict=False, reason="the Collector answers 400 where OTLP has 413"
-            ),
-        ),
-        "grpc",
-    ],
-)
+@pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
 def test_a_request_too_large_for_the_collector_goes_in_parts(protocol: str, tmp_path: Path) -> None:
     store = tmp_path / "store"
     everything.write(store, plain_spans=20_000)

@@ -85,6 +85,9 @@ class Outcome(NamedTuple):
 
 # -- HTTP ------------------------------------------------------------------------------
 
+_TOO_LARGE_TO_GO: Final = "http: request body too large"
+"""What the Collector says, with 400, where OTLP wants a 413: the words of Go's net/http."""
+
 
 def outcome_of_http(
     protocol: str,
@@ -114,8 +117,8 @@ def outcome_of_http(
         now_ns = effects.wall_ns() if now_ns is None else now_ns
         wait_s = retry_after_s(headers.get("retry-after", ""), now_ns)
         return Outcome(RETRY, str(status), 0, words or "it asks to come again", wait_s)
-    if status == 413:
-        return Outcome(TOO_LARGE, "413", 0, words or "it takes no request as large as this")
+    if status == 413 or (status == 400 and words == _TOO_LARGE_TO_GO):
+        return Outcome(TOO_LARGE, str(status), 0, words or "it takes no request as large as this")
     return Outcome(REFUSED, str(status), 0, words or _WORDS.get(status, "it refuses the request"))
 
 

@@ -116,7 +116,10 @@ def _decoded(data: bytes) -> tuple[Consent, ...]:
 
 
 def give(config: Config, origin: str, *, by: str) -> list[Consent]:
-    """Write down that the user allowed it, in place of what they allowed before.
+    """Write down that the user allowed it.
+
+    What they allowed before, under the present version of the policy, holds on with its
+    date; another version's is replaced.
 
     Args:
         config: Where the file is, and the audit log.
@@ -127,6 +130,9 @@ def give(config: Config, origin: str, *, by: str) -> list[Consent]:
     Raises:
         NotAllowedError: ``DO_NOT_TRACK`` is set.
         StoreError: It cannot be written; then there is no consent.
+
+    Returns:
+        What holds now, for each of the origins.
     """
     if config.do_not_track:
         raise NotAllowedError(
@@ -134,16 +140,19 @@ def give(config: Config, origin: str, *, by: str) -> list[Consent]:
             hint="unset DO_NOT_TRACK first, if you mean it",
         )
     date = utc_text(effects.wall_ns() // 10**9 * 10**9)
-    given = [Consent(one, POLICY_VERSION, date, by) for one in dict.fromkeys(origin.split())]
     path = consent_path(config)
     with alone(_lock_path(path)):
-        origins = {one.origin for one in given}
-        others = [one for one in read_consents(config).given if one.origin not in origins]
-        for one in given:
+        held = {one.origin: one for one in read_consents(config).given}
+        origins = list(dict.fromkeys(origin.split()))
+        for one in origins:
+            if one in held and held[one].policy_version == POLICY_VERSION:
+                continue
             # Noted before it holds, so that no consent is ever without its note.
-            audit_of(config).consent("given", one.origin, policy_version=POLICY_VERSION, by=by)
-        _write(path, [*others, *given])
-    return given
+            audit_of(config).consent("given", one, policy_version=POLICY_VERSION, by=by)
+            held.pop(one, None)
+            held[one] = Consent(one, POLICY_VERSION, date, by)
+        _write(path, list(held.values()))
+    return [held[one] for one in origins]
 
 
 def withdraw(config: Config, origin: str | None = None) -> list[Consent]:
