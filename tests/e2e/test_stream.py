@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ from upload_server import OK, Answer, Got, free_port, serving
 
 pytestmark = pytest.mark.e2e
 
+TESTS = Path(__file__).resolve().parent.parent
 HTTP, GRPC = "otlp_http", "otlp_grpc"
 
 FORKING = """
@@ -230,6 +232,30 @@ def test_the_watcher_sees_what_may_leave(scene: Scene) -> None:
     assert process.returncode == 99
 
 
+WITHOUT = """
+import sys
+sys.modules["urllib3"] = sys.modules["grpc"] = None
+from stack_composer import telemetry
+from stack_composer.telemetry.record import recorder
+import time
+with telemetry.span("s"):
+    pass
+telemetry.flush()
+time.sleep(1.5)
+print(recorder.faults)
+"""
+
+
+@pytest.mark.parametrize("exporter", [HTTP, GRPC])
+def test_an_extra_that_is_missing_is_told_and_loses_nothing(exporter: str, scene: Scene) -> None:
+    scene.write(f"http://127.0.0.1:{free_port()}", ["file", exporter])
+    scene.consent(exporter)
+    assert finished(start(scene, code=WITHOUT)) == f"{{'{exporter}': 1}}\n"
+    assert len(scene.stored_ids()) == 1
+    assert len(scene.queues()) == 1
+    assert not scene.entries("sending")
+
+
 def test_a_dead_port_costs_the_end_no_more_than_is_configured(scene: Scene) -> None:
     scene.write(f"http://127.0.0.1:{free_port()}", ["file", HTTP], rest="close_s_max = 0.3")
     scene.consent()
@@ -239,3 +265,82 @@ def test_a_dead_port_costs_the_end_no_more_than_is_configured(scene: Scene) -> N
     assert time.monotonic() - began < 8
     assert len(scene.stored_ids()) == 100
     assert len(scene.queues()) == 1
+
+
+ON_A_DISK_OF_ITS_OWN = """
+set -e
+mount -t tmpfs -o size=2m tmpfs "$1"
+exec "$2" -c "$3" "$1"
+"""
+
+FULL = """
+import os, sys, threading, time
+sys.path[:0] = os.environ["TESTS"].split(os.pathsep)
+from pathlib import Path
+from stack_composer import telemetry
+from stack_composer.telemetry import relief
+from stack_composer.telemetry.upload import stream
+from streaming import Scene, ids_of, wait_until
+from upload_server import serving
+
+relief.LOOK_S = 0.05
+stream.BROKEN_S = 0.2
+place = Path(sys.argv[1])
+scene = Scene(place)
+with serving() as server:
+    scene.write(server.url, sys.argv[2:] or ["file", "otlp_http"])
+    scene.consent()
+    scene.configure()
+    scene.record("first")
+    wait_until(lambda: len(ids_of(server.taken)) == 1)
+    with open(place / "ballast", "ab", buffering=0) as file:
+        try:
+            while True:
+                file.write(bytes(4096))
+        except OSError:
+            pass
+    before = len(server.got)
+    for _ in range(20):
+        with telemetry.span("lost"):
+            pass
+        try:
+            telemetry.flush()
+        except telemetry.TelemetryError:
+            pass
+        time.sleep(0.05)
+    # What cannot be noted does not leave.
+    entries = len(scene.entries("sending"))
+    assert len(server.got) <= entries, (len(server.got), entries)
+    os.unlink(place / "ballast")
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            scene.record("last")
+            break
+        except telemetry.TelemetryError:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    wait_until(lambda: set(scene.stored_ids()) <= set(ids_of(server.taken)))
+    telemetry.shutdown()
+    found = ids_of(server.taken)
+    assert len(found) == len(set(found))
+    assert set(found) == set(scene.stored_ids())
+    print("whole")
+"""
+
+
+def test_a_full_disk_stops_what_leaves_and_both_recover(tmp_path: Path) -> None:
+    if sys.platform != "linux" or shutil.which("unshare") is None:
+        pytest.skip("this needs Linux' own file systems of a size")
+    alone = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"])]
+    if subprocess.run([*alone, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("unshare is not permitted here")
+    done = subprocess.run(
+        [*alone, "sh", "-c", ON_A_DISK_OF_ITS_OWN, "sh", str(tmp_path), sys.executable, FULL],
+        env={**os.environ, "TESTS": os.pathsep.join([str(TESTS), *sys.path])},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert (done.stdout, done.returncode) == ("whole\n", 0), done.stderr[-2000:]

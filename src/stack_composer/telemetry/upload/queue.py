@@ -86,8 +86,12 @@ class Queue:
 
     @property
     def is_held(self) -> bool:
-        """Whether it is still ours: a program that becomes a daemon closes all files."""
-        return self._id is not None and file_id(self._fd) == self._id
+        """Whether it is still there, and ours: a program that becomes a daemon closes files."""
+        try:
+            found = os.fstat(self._fd)
+        except OSError:
+            return False
+        return (found.st_dev, found.st_ino) == self._id and found.st_nlink > 0
 
     @property
     def _path(self) -> str:

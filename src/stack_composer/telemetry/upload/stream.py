@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from stack_composer.telemetry import effects
 from stack_composer.telemetry.config import signature
-from stack_composer.telemetry.errors import TelemetryError
+from stack_composer.telemetry.errors import SendError, TelemetryError
 from stack_composer.telemetry.record import recorder
 from stack_composer.telemetry.send.backoff import Backoff
 from stack_composer.telemetry.send.destination import destination_of
@@ -209,6 +209,9 @@ class Stream:
         try:
             self._turn()
         except TelemetryError as error:
+            if isinstance(error, SendError) and not self.problem.startswith(str(error)):
+                # A missing extra, a wrong address: nobody else would tell.
+                recorder.fault(self._purpose)
             self._fail(str(error), BROKEN_S)
         except Exception:  # noqa: BLE001 - it is counted, and the program goes on
             recorder.fault("stream")
