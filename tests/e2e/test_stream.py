@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -197,6 +198,40 @@ def test_forked_children_of_a_program_that_uses_grpc_lose_nothing(scene: Scene) 
         finished(start(scene, 1_000, 10, 0, "end"))
         assert len(server.ids) == len(set(server.ids)) == 260
     assert not scene.queues()
+
+
+PARENT = """
+import os, sys, time
+from stack_composer import telemetry
+with telemetry.span("parent's"):
+    pass
+telemetry.flush()
+time.sleep(1.0)
+pid = os.fork()
+if not pid:
+    time.sleep(120)
+print(pid, flush=True)
+time.sleep(120)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.parametrize("exporter", [["file", HTTP], HTTP])
+def test_a_child_does_not_hold_what_its_dead_parent_left(exporter: Any, scene: Scene) -> None:
+    with serving(lambda _got: Answer(503)) as server:
+        scene.write(server.url, exporter, rest="close_s_max = 20.0")
+        scene.consent()
+        process = start(scene, code=PARENT)
+        child = int(process.stdout.readline())
+        try:
+            process.kill()
+            process.wait()
+            server.judge = lambda _got: OK
+            finished(start(scene, 0, 1, 0, "end"))
+            assert sorted(names_of(server.taken)) == ["parent's", "step 0"]
+        finally:
+            os.kill(child, signal.SIGKILL)
+            process.communicate()
 
 
 def test_a_server_that_comes_later_gets_all(scene: Scene) -> None:

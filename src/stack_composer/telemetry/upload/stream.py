@@ -91,7 +91,8 @@ class Feed(Protocol):
         current: By signal, the stem of the bundle that is written to.
         is_ending: Nothing more will come.
         until_ns: When the stream has to end then, by the monotonic clock.
-        queue: Where the writer itself has noted what it has begun, of an outbox.
+        queue: What the stream holds. Of an outbox the writer itself makes it, and notes
+            what it has begun. A forked child lets go of it there.
     """
 
     begun: deque[tuple[str, str]]
@@ -184,7 +185,6 @@ class Stream:
         self._later_ns = 0
         self._sweep_ns = effects.monotonic_ns() + int(SWEEP_FIRST_S * 1e9)
         self._was_open: bool | None = None
-        self._queue: Queue | None = None
         self._is_unflushed = False
         self._gate: Gate | None = None
         self._line: _Line | None = None
@@ -242,7 +242,7 @@ class Stream:
         return not self._own or self._later_ns >= self._feed.until_ns
 
     def _end(self) -> None:
-        queue = self._queue or self._feed.queue
+        queue = self._feed.queue
         try:
             if self._is_unflushed:
                 self._audit.flush()
@@ -343,20 +343,21 @@ class Stream:
     def _note(self, own: Own) -> None:
         assert self._gate is not None
         assert own.place is not None
-        if self._queue is None or not self._queue.is_held:
-            self._queue = Queue(self._directory, self._to, self._gate.consent)
+        queue = self._feed.queue
+        if queue is None or not queue.is_held:
+            queue = self._feed.queue = Queue(self._directory, self._to, self._gate.consent)
             for each in self._own.values():
                 if each is not own and each.place is not None:
-                    self._queue.add(each.key, each.place.offset)
-        self._queue.add(own.key, own.place.offset, is_durable=True)
+                    queue.add(each.key, each.place.offset)
+        queue.add(own.key, own.place.offset, is_durable=True)
 
     def _forget(self) -> None:
         """Give up what waits: the consent was withdrawn, or a switch turned."""
         for own in self._own.values():
             own.place = None
-        if self._queue is not None:
-            self._queue.close(is_done=True)
-            self._queue = None
+        queue, self._feed.queue = self._feed.queue, None
+        if queue is not None:
+            queue.close(is_done=True)
 
     def _send_own(self) -> bool:
         """Send what is new; False if something hinders it."""
@@ -509,7 +510,7 @@ class Stream:
 
     def _sweep_queues(self) -> None:
         assert self._gate is not None
-        own = self._queue.name if self._queue is not None else ""
+        own = "" if self._feed.queue is None else self._feed.queue.name
         if not os.path.isdir(self._directory):
             return
         queues = Queues(self._directory, self._to, own)
