@@ -33,6 +33,7 @@ SCENARIOS = (
     "memory",
     "receive",
     "upload",
+    "stream",
     "stats_command",
     "month_commands",
 )

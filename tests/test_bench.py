@@ -20,6 +20,7 @@ SCENARIOS = (
     "memory",
     "receive",
     "upload",
+    "stream",
     "stats_command",
     "month_commands",
 )

@@ -277,7 +277,7 @@ OPTIONS: Final = (
         "otlp.protocol",
         "text",
         default="http/protobuf",
-        doc="What `otlp_http` writes in; `http/json` costs the program less.",
+        doc="What `otlp_http` writes in.",
         choices=("http/protobuf", "http/json", "grpc"),
         variable="OTEL_EXPORTER_OTLP_PROTOCOL",
     ),
