@@ -136,7 +136,7 @@ def test_a_line_longer_than_a_bundle_may_hold_is_refused(monkeypatch: pytest.Mon
 
 TOKEN = "ghp_" + "a1B2c3D4e5F6" * 3
 OTHER = TOKEN.swapcase().replace("GHP", "ghp")
-NAMES = ["planner.solve", "GET /9", "J", "Jay 9 A", "ünïcode", "n" * 200, "", f"call {TOKEN}"]
+NAMES = ["planner.solve", "GET /9", "J", "Jay 9 A", "ünïcode", "n" * 200, f"call {TOKEN}"]
 KEYS = [
     *("http.route", "k_dense", "J", "9", "", "ключ", "k" * 140, "session.id", "user.email"),
     *("password", "db.statement", "gen_ai.prompt"),
@@ -178,28 +178,44 @@ def a_value(draw: st.DrawFn, value: Any) -> None:
 
 @st.composite
 def some_spans(draw: st.DrawFn) -> trace_pb2.Span:
-    """Spans that repeat what others say, most of them plain, with a secret here and there."""
+    """Spans that repeat what others say, with a secret here and there; most are plain."""
     span = a_span(
         trace_id=draw(st.sampled_from([b"t" * 16, b"u" * 16, b"9AJ\n\x10\x12" * 2 + b"last"])),
         name=draw(st.sampled_from(NAMES)),
-        kind=draw(st.sampled_from([0, 1, 1, 3, 200, -1])),
+        kind=draw(st.integers(0, 3)),
         flags=draw(st.sampled_from([0, 257, 257, 769])),
-        parent_span_id=draw(st.sampled_from([b"", b"p" * 8, b"p" * 8, b"\0" * 8, b"short"])),
-        start_time_unix_nano=draw(st.sampled_from([0, 1, START_NS, START_NS + 57])),
-        end_time_unix_nano=draw(st.sampled_from([0, 9, START_NS + 10, 2**64 - 1])),
+        parent_span_id=draw(st.sampled_from([b"", b"p" * 8])),
+        start_time_unix_nano=draw(st.sampled_from([1, START_NS, START_NS + 57])),
+        end_time_unix_nano=draw(st.sampled_from([9, START_NS + 10, 2**64 - 1])),
     )
     for key in draw(st.lists(st.sampled_from(KEYS), max_size=4)):
         a_value(draw, span.attributes.add(key=key).value)
-    status: Any = span.status
     if draw(st.integers(0, 3)) == 0:
+        status: Any = span.status
         status.code = draw(st.integers(0, 2))
-    if draw(st.integers(0, 9)) == 0:
-        status.message = draw(st.sampled_from(["it failed", f"no {TOKEN}"]))
-    if draw(st.integers(0, 9)) == 0:
-        span.events.add(name="exception", time_unix_nano=5).attributes.add(key="k")
-    if draw(st.integers(0, 19)) == 0:
-        span.trace_state = "a=b"
+    if draw(st.integers(0, 4)) == 0:
+        make_odd(span, draw(st.sampled_from(ODDITIES)))
     return span
+
+
+ODDITIES = [
+    *({"trace_id": b"\0" * 16}, {"span_id": b"\0" * 8}, {"parent_span_id": b"\0" * 8}),
+    *({"parent_span_id": b"short"}, {"kind": 200}, {"kind": -1}, {"name": f"call {TOKEN}"}),
+    *({"start_time_unix_nano": 0}, {"end_time_unix_nano": 0}, {"name": ""}),
+    *({"trace_state": "a=b"}, {"dropped_attributes_count": 3}),
+    *({"message": "it failed"}, {"message": f"no {TOKEN}"}, {"event": "exception"}),
+]
+
+
+def make_odd(span: trace_pb2.Span, odd: dict[str, Any]) -> None:
+    for name, value in odd.items():
+        if name == "message":
+            status: Any = span.status
+            status.message = value
+        elif name == "event":
+            span.events.add(name=value, time_unix_nano=5).attributes.add(key="k")
+        else:
+            setattr(span, name, value)
 
 
 def thoroughly(made: Transcoder, raw: bytes, counts: Counter[str]) -> list[Any]:
@@ -461,6 +477,9 @@ ODD_PAIRS = {
     "two values": KEY + field(2, 2, length(field(1, 2, length(b"v")) + field(3, 0, b"\5"))),
     "two keys": KEY + field(1, 2, length(b"j")) + field(2, 2, length(field(3, 0, b"\5"))),
     "the value first": field(2, 2, length(field(3, 0, b"\5"))) + KEY,
+    "another field for the key": field(3, 2, length(b"k"))
+    + field(2, 2, length(field(1, 2, length(b"v")))),
+    "another field for the value": KEY + field(3, 2, length(field(1, 2, length(b"v")))),
     "no key": field(2, 2, length(field(3, 0, b"\5"))),
     "no value": KEY,
     "an empty value": KEY + b"\x12\0",

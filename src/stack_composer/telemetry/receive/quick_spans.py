@@ -20,7 +20,6 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from itertools import islice
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from stack_composer.telemetry.otlp import wire
@@ -50,7 +49,6 @@ if TYPE_CHECKING:
     _Gap: TypeAlias = tuple[dict[str, str], str, _Key]
     """Whose attributes, the key there, and the key's entry."""
 
-_number = itemgetter(0)
 
 KEPT_MAX: Final = 16_384
 """Spans of one request that are read once; more are read again when they are written."""
@@ -95,7 +93,7 @@ class _Draft:
         gaps: What each of them left.
         lessons: The bytes of each, and under which key they may be remembered.
         valued: Values that are no texts to be searched, with their gaps.
-        doubles: Finite ones, which are written together, with their spans' numbers and gaps.
+        doubles: Finite ones, which are written together, with their gaps.
         late: Spans with gaps: number, attributes, and what stands before and behind.
         starts, ends, traces: Of the spans that are not put off.
         counted: Names, durations and errors of those.
@@ -112,7 +110,7 @@ class _Draft:
         self.gaps: list[_Gap] = []
         self.lessons: list[tuple[_Known, bytes]] = []
         self.valued: list[tuple[_Gap, Any]] = []
-        self.doubles: list[tuple[int, float, _Gap | None]] = []
+        self.doubles: list[tuple[float, _Gap | int]] = []
         self.late: list[tuple[int, dict[str, str], str, str]] = []
         self.starts: list[int] = []
         self.ends: list[int] = []
@@ -417,7 +415,7 @@ class QuickSpans:
                 if is_double and not key.by_value:
                     (double,) = unpack_double(raw[text_at - 1 :])
                     if double - double == 0.0:
-                        draft.doubles.append((len(draft.out), double, (found, known.text, key)))
+                        draft.doubles.append((double, (found, known.text, key)))
                         found[known.text] = ""
                         continue
             if not self._new_pair(draft, found, raw, budget, counts):
@@ -496,7 +494,7 @@ class QuickSpans:
             found[text] = piece = self._encoder._piece(key_, value)
             self._remember(known, raw, piece)
         elif kind is float and value - value == 0.0:
-            draft.doubles.append((len(draft.out), value, (found, text, key_)))
+            draft.doubles.append((value, (found, text, key_)))
             found[text] = ""
         else:
             draft.valued.append(((found, text, key_), value))
@@ -538,11 +536,13 @@ class QuickSpans:
         touched: list[_Name] = []
         traces = draft.traces
         try:
-            encoder._doubles.waiting.clear()
             if draft.put_off:
                 texts = encoder._span_texts(draft.put_off, touched, traces)
+                doubles = iter(encoder._doubles.waiting)
                 for number, text in zip(draft.numbers, texts, strict=True):
                     out[number] = text
+                    held = islice(doubles, text.count(HOLE))
+                    draft.doubles += [(double, number) for double in held]
             self._settle(draft)
             self._fill_doubles(draft)
             for number, found, head, closing in draft.late:
@@ -563,23 +563,14 @@ class QuickSpans:
         return _joined(out), sketch
 
     def _fill_doubles(self, draft: _Draft) -> None:
-        """Write all doubles of a line at once, in the order of their spans."""
-        doubles = self._encoder._doubles
-        waiting = draft.doubles
-        if doubles.waiting:
-            of_put_off = iter(doubles.waiting)
-            waiting = waiting + [
-                (number, value, None)
-                for number in draft.numbers
-                for value in islice(of_put_off, draft.out[number].count(HOLE))
-            ]
-            waiting.sort(key=_number)
-        if not waiting:
+        """Write all doubles of a line at once: into gaps, or the next hole of a span."""
+        if not draft.doubles:
             return
-        doubles.waiting[:] = [value for _, value, _ in waiting]
-        for (number, _, gap), written in zip(waiting, doubles._texts(), strict=True):
-            if gap is None:
-                draft.out[number] = draft.out[number].replace(HOLE, written, 1)
+        doubles = self._encoder._doubles
+        doubles.waiting[:] = [value for value, _ in draft.doubles]
+        for (_, gap), written in zip(draft.doubles, doubles._texts(), strict=True):
+            if isinstance(gap, int):
+                draft.out[gap] = draft.out[gap].replace(HOLE, written, 1)
             else:
                 found, text, key = gap
                 found[text] = f'{key.opening}{{"doubleValue":{written}}}}}'
