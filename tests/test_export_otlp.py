@@ -78,8 +78,7 @@ def test_nothing_dear_is_imported_on_the_writers_thread(tmp_path: Path) -> None:
     assert not [name for name in loaded if name.startswith("stack_composer.telemetry.send")]
 
 
-def test_an_append_costs_little_more_than_that_of_a_file(tmp_path: Path) -> None:
-    """What a chunk of 512 records costs beyond its writing is looking up a stem."""
+def test_a_bundle_is_told_once_however_much_is_appended(tmp_path: Path) -> None:
     config = load_config({"directory": str(tmp_path / "t")}, {})
     writer = BundleWriter(config.directory)
     feed = otlp.Feed(config, HTTP, config.directory)

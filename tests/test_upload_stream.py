@@ -178,6 +178,30 @@ def test_what_a_program_could_not_send_the_next_one_does(scene: Scene) -> None:
         assert not scene.queues()
 
 
+def test_what_is_recorded_now_does_not_wait_for_what_was_left(scene: Scene) -> None:
+    with serving(lambda _got: Answer(503)) as server:
+        rest = "close_s_max = 0.1\n[upload]\nrequest_bytes_max = 16_384"
+        scene.write(server.url, ["file", HTTP], rest=rest)
+        scene.consent()
+        scene.configure()
+        scene.record(*numbered(0, 8_000))
+        telemetry.shutdown()
+
+        def judge(_got: Got) -> Answer:
+            time.sleep(0.03)
+            return OK
+
+        server.judge = judge
+        scene.configure()
+        scene.record("first")
+        wait_until(lambda: len(server.taken) > 5)
+        scene.record("now")
+        wait_until(lambda: len(ids_of(server.taken)) == 8_002)
+        telemetry.shutdown()
+        (at,) = [at for at, got in enumerate(server.taken) if "now" in names_of([got])]
+        assert at < len(server.taken) - 20
+
+
 def test_an_outbox_waits_for_the_next_program_and_is_empty_at_its_end(scene: Scene) -> None:
     with serving(lambda _got: Answer(503)) as server:
         scene.write(server.url, HTTP, rest="close_s_max = 0.2")
