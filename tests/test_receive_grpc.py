@@ -429,8 +429,8 @@ def test_a_client_that_leaves_takes_nothing_along() -> None:
 def test_clients_that_stall_give_their_places_to_those_that_send(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Four times as many as are collected at once begin a call, and never send."""
-    monkeypatch.setattr(receive_grpc, "HURRY_S", 0.2)
+    """Many times as many as are collected at once begin a call, and never send."""
+    monkeypatch.setattr(receive_grpc, "HURRY_S", 0.3)
     with (
         answering(Answer(inbox.TAKEN)) as (port, box),
         grpc.insecure_channel(f"127.0.0.1:{port}") as channel,
@@ -439,16 +439,84 @@ def test_clients_that_stall_give_their_places_to_those_that_send(
         stall = channel.stream_unary(EXPORT["traces"])
         gate = threading.Event()
         stalled = [
-            stall.future(iter_when(gate), timeout=100) for _ in range(receive_grpc.READING_MAX * 4)
+            stall.future(iter_when(gate), timeout=100) for _ in range(receive_grpc.READING_MAX * 25)
         ]
         try:
             for _ in range(5):
-                assert export(request_of(), timeout=60) == b""
+                # All of them, one after the other, would take longer.
+                assert export(request_of(), timeout=6) == b""
             assert box.held_bytes == 0
         finally:
             gate.set()
             for call in stalled:
                 call.cancel()
+
+
+def test_no_place_is_lost_to_who_leaves_while_it_is_given() -> None:
+    """Just before, or just after: it goes to the next, or back."""
+
+    async def leave() -> None:
+        for is_given_first in (True, False):
+            places = receive_grpc._Places(1)
+            await places.take()
+            waiting = [asyncio.create_task(places.take()) for _ in range(2)]
+            await asyncio.sleep(0)
+            if is_given_first:
+                places.give()
+                waiting[1].cancel()
+            else:
+                waiting[1].cancel()
+                places.give()
+            await asyncio.gather(*waiting, return_exceptions=True)
+            assert [task.cancelled() for task in waiting] == [False, True]
+            assert (places.free, places.waiting) == (0, [])
+            places.give()
+            assert places.free == 1
+
+    asyncio.run(leave())
+
+
+def test_no_place_is_lost_to_calls_that_are_cut_off(capfd: pytest.CaptureFixture[str]) -> None:
+    """HTTP/2's rapid reset: thousands of calls begin and are taken back in one breath."""
+
+    def frame(kind: int, flags: int, stream: int, content: bytes) -> bytes:
+        length = len(content).to_bytes(3, "big")
+        return length + bytes([kind, flags]) + stream.to_bytes(4, "big") + content
+
+    def header(name: str, value: str) -> bytes:
+        return bytes([0, len(name)]) + name.encode() + bytes([len(value)]) + value.encode()
+
+    head = b"".join(
+        header(name, value)
+        for name, value in (
+            (":method", "POST"), (":scheme", "http"), (":path", EXPORT["traces"]),
+            (":authority", "x"), ("content-type", "application/grpc"), ("te", "trailers"),
+        )
+    )  # fmt: skip
+    calls = b"".join(
+        frame(1, 4, stream, head) + frame(3, 0, stream, b"\0\0\0\x08")
+        for stream in range(1, 12_001, 2)
+    )
+    box = Inbox(LIMIT, lambda: None)
+    with listening(box) as (server, port, _):
+        for _ in range(3):
+            with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+                client.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0, b""))
+                drain = threading.Thread(target=read_all, args=(client,))
+                drain.start()
+                client.sendall(calls)
+                client.shutdown(socket.SHUT_WR)
+                drain.join(20)
+        until(lambda: server._calls == 0)
+        assert server._places.free == receive_grpc.READING_MAX
+        assert server._places.waiting == []
+    assert capfd.readouterr().err == ""
+
+
+def read_all(client: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while client.recv(65_536):
+            pass
 
 
 def test_more_calls_than_are_held_are_told_to_come_again(monkeypatch: pytest.MonkeyPatch) -> None:

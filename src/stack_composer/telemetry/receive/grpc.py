@@ -51,7 +51,7 @@ READING_MAX: Final = 4
 """Calls whose messages are collected at once, each of ``request_bytes_max`` at most."""
 READING_S: Final = 60.0
 """For a message to come, while nobody waits for its place."""
-HURRY_S: Final = 3.0
+HURRY_S: Final = 1.0
 """For a message to come, while somebody does."""
 PLACE_S: Final = 30.0
 """For a place among those that are collected."""
@@ -85,9 +85,8 @@ class GrpcServer:
         self._box = box
         self._token = token.encode()
         self._loop = asyncio.get_running_loop()
-        self._places = asyncio.Semaphore(READING_MAX)
+        self._places = _Places(READING_MAX)
         self._calls = 0
-        self._waiting = 0
         self._reading: dict[asyncio.Timeout, float] = {}
         # gRPC tells of each client that leaves at a bad moment, with a traceback.
         logging.getLogger("grpc._cython.cygrpc").setLevel(logging.CRITICAL)
@@ -178,16 +177,12 @@ class GrpcServer:
         Raises:
             TimeoutError: None became free, or this one was held for too long.
         """
-        if self._places.locked():
+        if not self._places.free:
             self._hurry()
-        self._waiting += 1
+        async with asyncio.timeout(PLACE_S):
+            await self._places.take()
         try:
-            async with asyncio.timeout(PLACE_S):
-                await self._places.acquire()
-        finally:
-            self._waiting -= 1
-        try:
-            limit = asyncio.timeout(HURRY_S if self._waiting else READING_S)
+            limit = asyncio.timeout(HURRY_S if self._places.waiting else READING_S)
             self._reading[limit] = self._loop.time()
             try:
                 async with limit:
@@ -195,7 +190,7 @@ class GrpcServer:
             finally:
                 del self._reading[limit]
         finally:
-            self._places.release()
+            self._places.give()
 
     def _hurry(self) -> None:
         """Have those that hold a place end soon, or give it up."""
@@ -215,6 +210,43 @@ class GrpcServer:
 
         self._box.put(signal, body, is_json=False, encoding=packing_of(body), answer=tell)
         return await told
+
+
+class _Places:
+    """So many at once, and of those that wait the newest first.
+
+    Who has something to send does so at once; a crowd that stalls would otherwise have to
+    be waited out, one after the other.
+    """
+
+    def __init__(self, free: int) -> None:
+        self.free = free
+        self.waiting: list[asyncio.Future[None]] = []
+
+    async def take(self) -> None:
+        """Have a place."""
+        if self.free:
+            self.free -= 1
+            return
+        mine: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.waiting.append(mine)
+        try:
+            await mine
+        except asyncio.CancelledError:
+            if not mine.cancelled():  # It was given in the same moment.
+                self.give()
+            elif mine in self.waiting:
+                self.waiting.remove(mine)
+            raise
+
+    def give(self) -> None:
+        """Give it to the next, or back."""
+        while self.waiting:
+            next_one = self.waiting.pop()
+            if not next_one.done():  # It may be about to leave.
+                next_one.set_result(None)
+                return
+        self.free += 1
 
 
 def _serving(export: Callable[[str, Any], Any], signal: str) -> Callable[[Any, Any], Any]:
