@@ -395,7 +395,10 @@ def test_a_secret_never_survives_what_is_known() -> None:
     status.message = TOKEN
     odd.events.add(name=TOKEN).attributes.add(key="e").value.string_value = TOKEN
     odd.links.add(trace_id=b"l" * 16, span_id=b"l" * 8).attributes.add(key=TOKEN)
-    held.scope_spans[0].spans.extend([plain, odd] * 3)
+    failed = a_span()
+    status = failed.status
+    status.message = f"no {TOKEN}"
+    held.scope_spans[0].spans.extend([plain, odd, failed] * 3)
     raw = data.SerializeToString()
     made = transcoder_of()
     seen = []
