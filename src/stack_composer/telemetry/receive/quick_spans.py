@@ -54,7 +54,6 @@ KEPT_MAX: Final = 16_384
 """Spans of one request that are read once; more are read again when they are written."""
 _SPLIT_MAX: Final = 16_384
 _JOINED: Final = 32
-_UNMET: Final = ("", False, False)
 
 
 class _Named:
@@ -150,7 +149,7 @@ class QuickSpans:
         self._pairs: dict[bytes, tuple[str, str]] = {}
         self._keys: dict[bytes, _Known] = {}
         self._names: dict[bytes, _Named] = {}
-        self._ends: dict[bytes, tuple[str, bool, bool] | None] = {}
+        self._ends: dict[bytes, tuple[str, bool, bool]] = {}
         self._forgotten = encoder.forgotten
 
     def lines(self, data: bytes, counts: Counter[str]) -> Iterator[tuple[bytes, Sketch]]:
@@ -282,9 +281,7 @@ class QuickSpans:
                     is_new = has_gaps = marks != draft.marks()
             else:
                 tail = rest
-            ended = ends.get(tail, _UNMET)
-            if ended is _UNMET:
-                ended = self._end(tail, budget, counts)
+            ended = ends.get(tail) or self._end(tail, budget, counts)
             if ended is None or (found is not None and len(found) > most):
                 if marks is not None:
                     draft.undo(marks)
@@ -362,13 +359,11 @@ class QuickSpans:
         asked of the guard for each span.
         """
         told = self._reader._plain_end(None, raw, budget, counts)
-        if told is None:
+        if told is None or told[0].status_message:
             return None
         details, is_remote = told
-        ended = None
-        if not details.status_message:
-            closing = self._encoder._details(details, 0)
-            ended = closing, details.status_code == 2, is_remote
+        closing = self._encoder._details(details, 0)
+        ended = closing, details.status_code == 2, is_remote
         _learn(self._ends, raw, ended)
         return ended
 
