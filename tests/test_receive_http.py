@@ -153,6 +153,14 @@ def test_d6_an_empty_request_is_a_success(tmp_path: Path, body: bytes, content_t
         assert receiver.lines("traces") == []
 
 
+def test_c1_fields_that_are_not_known_say_nothing(tmp_path: Path) -> None:
+    with receiving(tmp_path) as receiver:
+        assert receiver.post("/v1/traces", b'{"resourceProfiles":[]}', JSON)[0].status == 200
+        response, body = receiver.post("/v1/traces", b'{"resourceLogs":[]}', JSON)
+        assert response.status == 400, "most likely meant for another path"
+        assert b"no OTLP traces" in body
+
+
 def test_d7_what_was_mended_is_told_with_the_success(tmp_path: Path) -> None:
     request = ExportTraceServiceRequest.FromString(request_of())
     request.resource_spans[0].scope_spans[0].spans[0].trace_id = b"short"
@@ -346,15 +354,34 @@ def test_memory_of_bodies_that_never_end_is_given_back(tmp_path: Path) -> None:
 
 
 def test_beyond_the_last_connection_there_is_an_answer(tmp_path: Path) -> None:
+    begun = b"POST /v1/traces HTTP/1.1\r\n"
     with receiving(tmp_path, serve_connections_max=2) as receiver:
         held = [socket.create_connection(("127.0.0.1", receiver.port), 20) for _ in range(2)]
-        wait_for(lambda: len(receiver.http.connections) == 2)
+        for client in held:
+            client.sendall(begun)
+        wait_for(lambda: sum(not one.is_idle for one in receiver.http.connections) == 2)
         with closing(socket.create_connection(("127.0.0.1", receiver.port), 20)) as third:
             assert third.recv(4096).startswith(b"HTTP/1.1 503 ")
         for client in held:
             client.close()
         wait_for(lambda: not receiver.http.connections)
         assert receiver.post("/v1/traces", request_of())[0].status == 200
+
+
+def test_who_only_holds_a_connection_makes_way_for_who_sends(tmp_path: Path) -> None:
+    with receiving(tmp_path, serve_connections_max=3) as receiver:
+        held = []
+        for count in range(1, 4):
+            held.append(socket.create_connection(("127.0.0.1", receiver.port), 20))
+            wait_for(lambda count=count: len(receiver.http.connections) == count)  # type: ignore[misc]
+        assert receiver.post("/v1/traces", request_of())[0].status == 200
+        assert held[0].recv(1) == b"", "the one that was idle for longest is ended"
+        for client in held[1:]:
+            client.settimeout(0)
+            with pytest.raises(BlockingIOError):
+                client.recv(1)
+        for client in held:
+            client.close()
 
 
 def test_what_was_accepted_is_answered_though_it_ends(tmp_path: Path) -> None:

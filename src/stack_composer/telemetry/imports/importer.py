@@ -43,14 +43,6 @@ REFUSALS_KEPT_MAX: Final = 20
 HOPELESS: Final = 10_000
 """After so many refused messages, and none that was taken, a file is left."""
 
-_JSON_KEYS: Final = {
-    "resourceSpans": "traces",
-    "resourceMetrics": "metrics",
-    "resourceLogs": "logs",
-    "resource_spans": "traces",
-    "resource_metrics": "metrics",
-    "resource_logs": "logs",
-}
 _OPENINGS: Final = {
     b'{"resourceSpans":': ("traces", (b'"resourceMetrics"', b'"resourceLogs"')),
     b'{"resourceMetrics":': ("metrics", (b'"resourceSpans"', b'"resourceLogs"')),
@@ -262,8 +254,8 @@ class Importer:
             # Our own lines, and most others: one signal, told by its first key.
             if data.startswith(opening) and not any(other in data for other in others):
                 return [signal], False
-        keys = messages.keys_of(data)
-        held = {_JSON_KEYS[key] for key in keys if key in _JSON_KEYS}
+        keys = recognise.keys_of(data)
+        held = {recognise.JSON_KEYS[key] for key in keys if key in recognise.JSON_KEYS}
         if held:
             return [signal for signal in SIGNALS if signal in held], False
         record = plain.signal_of(keys)

@@ -11,9 +11,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-import msgspec
-
 from stack_composer.telemetry.imports.source import unpack_message
+from stack_composer.telemetry.otlp.recognise import JSON_KEYS, keys_of
 from stack_composer.telemetry.store.unpack import MAGIC
 
 if TYPE_CHECKING:
@@ -237,23 +236,8 @@ def _fill(held: bytearray, rest: Iterator[bytes | None], size: int) -> bool:
     return True
 
 
-_TOP: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_TOP_KEYS: Final = frozenset(
-    {
-        *("resourceSpans", "resourceMetrics", "resourceLogs"),
-        *("resource_spans", "resource_metrics", "resource_logs"),
-        *("metric", "start_ns", "level"),
-    }
-)
+_TOP_KEYS: Final = frozenset({*JSON_KEYS, "metric", "start_ns", "level"})
 """What tells a line from a part of a document: these stand at the top alone."""
-
-
-def keys_of(line: bytes) -> frozenset[str]:
-    """The keys of a JSON object; none if it is no object."""
-    try:
-        return frozenset(_TOP.decode(line))
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return frozenset()
 
 
 def _has_line(head: bytes) -> bool:

@@ -1,13 +1,16 @@
-"""Tell which signal a protobuf message of OTLP holds.
+"""Tell which signal a message of OTLP holds.
 
-The three requests look alike on the wire: lists of resources with lists of scopes with
-lists of records. Only the records differ, so some are looked at, and each signal is
-asked whether their fields could be its own, and how sure that makes it.
+JSON says it by the keys at its top. Of protobuf the three requests look alike on the wire:
+lists of resources with lists of scopes with lists of records. Only the records differ, so
+some are looked at, and each signal is asked whether their fields could be its own, and how
+sure that makes it.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from stack_composer.telemetry.otlp import wire
 
@@ -15,6 +18,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Final
 
+JSON_KEYS: Final = {
+    "resourceSpans": "traces",
+    "resourceMetrics": "metrics",
+    "resourceLogs": "logs",
+    "resource_spans": "traces",
+    "resource_metrics": "metrics",
+    "resource_logs": "logs",
+}
+"""The keys at the top of OTLP's JSON, and of what some wrongly write for it."""
+
+_TOP: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _LOOKED_AT_MAX: Final = 8
 
 # The tags that a record may have (field number and wire type), and those that hardly
@@ -40,6 +54,14 @@ _ID_SIZES: Final = {
     "traces": {0x0A: (0, 16), 0x12: (0, 8), 0x22: (0, 8)},
     "logs": {0x4A: (0, 16), 0x52: (0, 8)},
 }
+
+
+def keys_of(line: bytes) -> frozenset[str]:
+    """The keys of a JSON object; none if it is no object."""
+    try:
+        return frozenset(_TOP.decode(line))
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return frozenset()
 
 
 def signal_of(data: bytes) -> str | None:

@@ -117,6 +117,14 @@ class HttpServer:
             connection.abort()
         await asyncio.sleep(_TICK_S)  # And learns of its end.
 
+    def end_an_idle_one(self, *, besides: Connection) -> bool:
+        """End the connection that has been idle for longest; False if none is."""
+        idle = [one for one in self.connections if one is not besides and one.is_idle]
+        if not idle:
+            return False
+        min(idle, key=lambda one: one.idle_since).close_when_idle()
+        return True
+
     def _accept_no_more(self, server: asyncio.Server) -> None:
         """Leave the backlog alone, since what is accepted while a server closes is leaked.
 
@@ -168,6 +176,12 @@ class Connection(asyncio.Protocol):
         self._is_lingering = False
         self._is_paused = False
         self._is_client_slow = False
+        self.idle_since = 0.0
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is being received, and no answer is due."""
+        return not (self._exchanges or self._current or self._unseen or self._is_lingering)
 
     # -- the transport -----------------------------------------------------------------
 
@@ -180,10 +194,10 @@ class Connection(asyncio.Protocol):
         if self._server.is_closing:
             self.abort()
             return
-        if is_one_too_many:
+        if is_one_too_many and not self._server.end_an_idle_one(besides=self):
             self._refuse(503, "there are too many connections", ("Retry-After", "1"))
             return
-        self._wait(IDLE_S)
+        self._be_idle()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - its signature
         """End; what was being received is forgotten."""
@@ -427,7 +441,7 @@ class Connection(asyncio.Protocol):
         if len(self._exchanges) < PIPELINED_MAX and not self._is_client_slow:
             self._resume()
         if not self._exchanges and self._current is None:
-            self._wait(IDLE_S)
+            self._be_idle()
 
     def _bytes_of(self, exchange: _Exchange, *, is_last: bool) -> bytes:
         response = exchange.response
@@ -474,6 +488,10 @@ class Connection(asyncio.Protocol):
         """Cut off."""
         if self._transport is not None:
             self._transport.abort()
+
+    def _be_idle(self) -> None:
+        self.idle_since = self._server.loop.time()
+        self._wait(IDLE_S)
 
     def _wait(self, seconds: float) -> None:
         self._stop_waiting()
