@@ -122,7 +122,9 @@ class HttpServer:
         idle = [one for one in self.connections if one is not besides and one.is_idle]
         if not idle:
             return False
-        min(idle, key=lambda one: one.idle_since).close_when_idle()
+        longest = min(idle, key=lambda one: one.idle_since)
+        longest.close_when_idle()
+        self.connections.discard(longest)
         return True
 
     def _accept_no_more(self, server: asyncio.Server) -> None:
