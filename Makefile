@@ -10,6 +10,7 @@
 #: make mutate      change the guard's code bit by bit: does a test notice?
 #: make fuzz        throw made-up texts at the guard, for a minute
 #: make interop     speak with a Collector, Jaeger, rotel and the SDKs for Python, Go and JavaScript
+#: make fuzz-receive  throw damaged requests at the receiver, for a minute
 #: make stress      kill writers by the thousand, and let a crowd of them share a folder
 #: make fmt         put style right
 #: make clean       delete all that was built
@@ -34,6 +35,7 @@ guard-eval: .venv-guard-eval/guard-eval.done ; .venv-guard-eval/bin/python guard
 mutate: .venv/dev.done ; $(BIN)/python tools/mutate.py $(ARGS)
 fuzz: .venv-fuzz/fuzz.done ; .venv-fuzz/bin/python tools/fuzz.py $(ARGS)
 interop: .venv/dev.done ; PYTHONPATH=tests $(BIN)/python -P tools/interop.py $(ARGS)
+fuzz-receive: .venv/dev.done ; $(BIN)/python tools/fuzz_receive.py $(ARGS)
 stress: .venv/dev.done ; PYTHONPATH=tests $(BIN)/python tests/stress $(ARGS)
 fmt: .venv/dev.done ; $(BIN)/ruff check --fix . ; $(BIN)/ruff format .
 clean: ; rm -rf .venv .venv-bench .venv-guard-eval .venv-fuzz docs/_build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -12,7 +12,7 @@ import time
 import tracemalloc
 from typing import TYPE_CHECKING, Any
 
-import grpc  # type: ignore[import-untyped]  # it ships no types
+import grpc
 import pytest
 from opentelemetry import trace
 from opentelemetry.exporter.otlp.proto.grpc._log_exporter import OTLPLogExporter

@@ -15,12 +15,12 @@ import time
 from concurrent import futures
 from typing import TYPE_CHECKING, Any
 
-import grpc  # type: ignore[import-untyped]  # it ships no types
+import grpc
 import pytest
 import trustme
 from google.protobuf.duration_pb2 import Duration
-from google.rpc.error_details_pb2 import RetryInfo  # type: ignore[import-untyped]  # ships none
-from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]  # ships none
+from google.rpc.error_details_pb2 import RetryInfo
+from google.rpc.status_pb2 import Status
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 
 from send_servers import destination_at, response, serving

@@ -13,7 +13,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import grpc  # type: ignore[import-untyped]  # it ships no types
+import grpc
 import pytest
 
 from cli_running import COMMAND, refusal

@@ -27,8 +27,8 @@ import os
 import socket
 from typing import TYPE_CHECKING
 
-import grpc  # type: ignore[import-untyped]  # it ships no types
-import grpc.aio  # type: ignore[import-untyped]  # likewise
+import grpc
+import grpc.aio
 
 from stack_composer.telemetry.receive import answers, inbox
 from stack_composer.telemetry.receive.inbox import Answer

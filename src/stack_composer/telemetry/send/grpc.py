@@ -42,7 +42,7 @@ def _silence() -> Iterator[None]:
 
 
 with _silence():
-    import grpc  # type: ignore[import-untyped]  # it ships no types
+    import grpc
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
