@@ -4,65 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import json
 import os
 import signal
 import socket
 import subprocess
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
 
-from cli_running import COMMAND, refusal
+from cli_running import refusal
+from e2e_serving import free_ports, serving
 from receivers import PROTOBUF, request_of
 from records import lines, spans
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 pytestmark = pytest.mark.e2e
 
 EXPORT = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody had a moment ago."""
-    with contextlib.ExitStack() as stack:
-        servers = [
-            stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)
-        ]
-        return [server.getsockname()[1] for server in servers]
-
-
-@contextlib.contextmanager
-def serving(folder: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
-    http_port, grpc_port = free_ports(2)
-    ports = ("--http-port", str(http_port), "--grpc-port", str(grpc_port))
-    process = subprocess.Popen(
-        [*COMMAND, "telemetry", "serve", "--dir", str(folder), "--json", *ports, *options],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    with process:
-        try:
-            yield process, told_by(process)
-        finally:
-            process.kill()
-
-
-def told_by(process: subprocess.Popen[str]) -> dict[str, Any]:
-    """What it prints once it listens; afterwards it says nothing."""
-    assert process.stdout is not None
-    text = ""
-    for line in process.stdout:
-        text += line
-        with contextlib.suppress(ValueError):
-            found: dict[str, Any] = json.loads(text)
-            return found
-    assert process.stderr is not None
-    raise AssertionError(process.stderr.read())
 
 
 def send_by_http(address: str, body: bytes) -> int:

@@ -86,6 +86,12 @@ def add_window(
 
 def add_filters(parser: argparse.ArgumentParser) -> None:
     """Add ``--signal``, ``--name`` and ``--trace``; see ``places.selection``."""
+    add_signal_and_name(parser)
+    parser.add_argument("--trace", metavar="ID", help="only this trace; the first digits will do")
+
+
+def add_signal_and_name(parser: argparse.ArgumentParser) -> None:
+    """Add ``--signal`` and ``--name``."""
     parser.add_argument(
         "--signal",
         action="append",
@@ -97,7 +103,6 @@ def add_filters(parser: argparse.ArgumentParser) -> None:
         metavar="PATTERN",
         help="only spans, metrics and events of this name; * ? and [...] stand for others",
     )
-    parser.add_argument("--trace", metavar="ID", help="only this trace; the first digits will do")
 
 
 def count_argument(text: str) -> int:

@@ -13,6 +13,7 @@ from stack_composer.telemetry.schedule.plans import METHODS
 
 if TYPE_CHECKING:
     import argparse
+    from typing import Any
 
     from stack_composer.telemetry.schedule.plans import Job
 
@@ -115,3 +116,22 @@ def add_consent(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "exit code: 0; 1 also when you answer no; 2 when nobody can be asked"
     parser.add_argument("--dry-run", action="store_true", help="show it and touch nothing")
     parser.add_argument("-y", "--yes", action="store_true", help="do not ask")
+
+
+def status_of(job: Job) -> dict[str, Any]:
+    """What the system knows of a job, by the keys of ``--json``."""
+    installed = apply.is_installed(job)
+    return {
+        "method": job.method,
+        "installed": installed,
+        "current": installed and apply.is_current(job),
+        "files": [file.path for file in job.files],
+    }
+
+
+def print_status(status: dict[str, Any], what: str, install: str) -> None:
+    """Say what ``status_of`` found; ``install`` is the command that installs it."""
+    output.facts(what, status["method"])
+    output.facts("installed", "yes" if status["installed"] else f"no: '{install}' shows how")
+    if status["installed"] and not status["current"]:
+        output.facts("but", f"not as it would be now; '{install}' writes it anew")

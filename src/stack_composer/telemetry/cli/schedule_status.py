@@ -5,8 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stack_composer.telemetry.cli import output
-from stack_composer.telemetry.cli.schedule import METHOD_KEY, add_method, job_of, print_files
-from stack_composer.telemetry.schedule import apply
+from stack_composer.telemetry.cli.schedule import (
+    METHOD_KEY,
+    add_method,
+    job_of,
+    print_files,
+    print_status,
+    status_of,
+)
 
 if TYPE_CHECKING:
     import argparse
@@ -28,22 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Look, and print."""
     job = job_of(args)
-    installed = apply.is_installed(job)
-    current = installed and apply.is_current(job)
+    status = status_of(job)
     if args.json:
-        output.print_json(
-            {
-                "method": job.method,
-                "installed": installed,
-                "current": current,
-                "files": [file.path for file in job.files],
-            }
-        )
+        output.print_json(status)
         return 0
-    output.facts("timer", job.method)
-    output.facts("installed", "yes" if installed else "no: 'schedule install' shows how")
-    if installed and not current:
-        output.facts("but", "not as it would be now; 'schedule install' writes it anew")
-    if current:
+    print_status(status, "timer", "schedule install")
+    if status["current"]:
         print_files(job, "by")
     return 0

@@ -9,10 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stack_composer.telemetry.cli import output, places
-from stack_composer.telemetry.cli.schedule import print_files
+from stack_composer.telemetry.cli.schedule import print_files, print_status, status_of
 from stack_composer.telemetry.cli.services import MANAGER_KEY, add_manager, service_of
 from stack_composer.telemetry.receive.probe import HOST, is_listening
-from stack_composer.telemetry.schedule import apply
 
 if TYPE_CHECKING:
     import argparse
@@ -37,28 +36,17 @@ def run(args: argparse.Namespace) -> int:
     """Look, and print."""
     config = places.load(args)
     job = service_of(args)
-    installed = apply.is_installed(job)
-    current = installed and apply.is_current(job)
+    status = status_of(job)
     ports = {"http": config.serve_http_port, "grpc": config.serve_grpc_port}
     answers = {name: bool(port) and is_listening(port) for name, port in ports.items()}
     if args.json:
-        output.print_json(
-            {
-                "method": job.method,
-                "installed": installed,
-                "current": current,
-                "files": [file.path for file in job.files],
-                **{name: {"port": ports[name], "answers": answers[name]} for name in ports},
-            }
-        )
+        told = {name: {"port": ports[name], "answers": answers[name]} for name in ports}
+        output.print_json({**status, **told})
         return 0
-    output.facts("service", job.method)
-    output.facts("installed", "yes" if installed else "no: 'serve install' shows how")
-    if installed and not current:
-        output.facts("but", "not as it would be now; 'serve install' writes it anew")
+    print_status(status, "service", "serve install")
     for name, port in ports.items():
         said = "answers" if answers[name] else "nothing answers"
         output.facts(name, f"{HOST}:{port}: {said}" if port else "off")
-    if current:
+    if status["current"]:
         print_files(job, "by")
     return 0

@@ -14,10 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from stack_composer.telemetry import effects
 from stack_composer.telemetry.cli import output, places
-from stack_composer.telemetry.cli.parser import UsageError, add_folder, add_window
+from stack_composer.telemetry.cli.parser import (
+    UsageError,
+    add_folder,
+    add_signal_and_name,
+    add_window,
+)
 from stack_composer.telemetry.cli.progress import Progress
 from stack_composer.telemetry.errors import NotAllowedError, SendError
-from stack_composer.telemetry.model import SIGNALS
 from stack_composer.telemetry.query.duration import duration_text, utc_text
 from stack_composer.telemetry.upload import consent, ledger, permission, plan, preview
 from stack_composer.telemetry.upload import run as sending
@@ -73,17 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "or when you answer no; 2 when nobody can be asked; 130 when it was interrupted"
     )
     add_window(parser)
-    parser.add_argument(
-        "--signal",
-        action="append",
-        choices=SIGNALS,
-        help="only this signal; may be given several times",
-    )
-    parser.add_argument(
-        "--name",
-        metavar="PATTERN",
-        help="only spans, metrics and events of this name; * ? and [...] stand for others",
-    )
+    add_signal_and_name(parser)
     parser.add_argument(
         "--mode",
         choices=MODES,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, NamedTuple
 
+from stack_composer.telemetry.otlp.to_protobuf import varint, with_length
 from stack_composer.telemetry.receive import inbox
 
 if TYPE_CHECKING:
@@ -103,17 +104,7 @@ def status_body(message: str, code: int, *, is_json: bool) -> bytes:
 
 def field(number: int, value: bytes) -> bytes:
     """Give a field of protobuf that holds bytes, a text or a message; empty for none."""
-    return varint(number << 3 | 2) + varint(len(value)) + value if value else b""
-
-
-def varint(value: int) -> bytes:
-    """Give a number of protobuf, not negative."""
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
+    return varint(number << 3 | 2) + with_length(value) if value else b""
 
 
 def _json(value: object) -> bytes:

@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING
 import grpc
 import grpc.aio
 
+from stack_composer.telemetry.otlp.to_protobuf import varint
 from stack_composer.telemetry.receive import answers, inbox
 from stack_composer.telemetry.receive.inbox import Answer
 
@@ -273,10 +274,10 @@ def details_of(code: int, message: str, retry_s: int) -> bytes:
     """Give a ``google.rpc.Status``: with ``RetryInfo`` when a client may come again."""
     if code == grpc.StatusCode.INVALID_ARGUMENT.value[0]:
         return answers.status_body(message, code, is_json=False)
-    status = b"\x08" + answers.varint(code) + answers.field(2, message.encode())
+    status = b"\x08" + varint(code) + answers.field(2, message.encode())
     if not retry_s:
         return status
-    delay = b"\x08" + answers.varint(retry_s)
+    delay = b"\x08" + varint(retry_s)
     info = answers.field(1, _RETRY_INFO.encode()) + answers.field(2, answers.field(1, delay))
     return status + answers.field(3, info)
 
