@@ -156,7 +156,7 @@ def plain_spans(draw: st.DrawFn) -> trace_pb2.Span:
     span = a_span(
         name=draw(st.text(min_size=1, max_size=140)),
         kind=draw(st.integers(0, 5)),
-        flags=draw(st.sampled_from([0, 1, 257, 769])),
+        flags=draw(st.sampled_from([0, 1, 257, 769, 2**32 - 1])),
         parent_span_id=draw(st.sampled_from([b"", b"p" * 8, b"\0" * 8, b"short"])),
     )
     for key in draw(st.lists(st.text(max_size=130), max_size=5)):

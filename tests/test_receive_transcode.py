@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import struct
 import weakref
@@ -9,6 +10,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from google.protobuf import json_format
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
@@ -76,6 +78,65 @@ def test_records_of_one_program_share_a_line() -> None:
     spans = [line["resourceSpans"][0]["scopeSpans"][0]["spans"] for line in decoded(lines)]
     assert [len(some) for some in spans] == [3, 1]
     assert [sketch.records for _, sketch, _ in lines] == [3, 1]
+
+
+FLAGS = (0, 1, 0x100, 0x101, 0x301, 0x8000_0402, 2**32 - 1)
+
+
+@pytest.mark.parametrize("is_json", [False, True], ids=["protobuf", "json"])
+@pytest.mark.parametrize("parent", [b"", b"p" * 8], ids=["root", "child"])
+def test_a12_flags_of_spans_and_links_are_kept_as_they_came(parent: bytes, is_json: bool) -> None:
+    """Unknown bits too, on the quick way and beside it; 0 is left out."""
+    plain = [a_span(flags=flags, parent_span_id=parent) for flags in FLAGS]
+    linking = [a_span(flags=flags, parent_span_id=parent) for flags in FLAGS]
+    for span in linking:
+        span.links.add(trace_id=b"l" * 16, span_id=b"k" * 8, flags=span.flags)
+    made = transcoder_of()
+    for _ in range(2):  # Learnt from the first, remembered for the second.
+        raw = a_request(*plain, *linking).SerializeToString()
+        if is_json:
+            tree = {"resourceSpans": [{"scopeSpans": [{"spans": list(map(in_json, linking))}]}]}
+            raw = json.dumps(tree).encode()
+        (line,) = decoded(made.lines("traces", raw, Counter(), is_json=is_json))
+        spans = line["resourceSpans"][0]["scopeSpans"][0]["spans"]
+        told = [flags or None for flags in FLAGS]
+        assert [span.get("flags") for span in spans] == told * (1 if is_json else 2)
+        assert [span["links"][0].get("flags") for span in spans[-len(FLAGS) :]] == told
+
+
+def in_json(span: trace_pb2.Span) -> dict[str, Any]:
+    given = json_format.MessageToDict(span)
+    for held in (given, *given["links"]):
+        for key in ("traceId", "spanId", "parentSpanId"):
+            if key in held:
+                held[key] = base64.b64decode(held[key]).hex()
+    return given
+
+
+@pytest.mark.parametrize("span_id", [b"", b"s" * 8], ids=["of no span", "of a span"])
+def test_a12_flags_of_log_records_are_kept_as_they_came(span_id: bytes) -> None:
+    data = logs_pb2.LogsData()
+    records = data.resource_logs.add().scope_logs.add().log_records
+    for flags in FLAGS:
+        records.add(time_unix_nano=START_NS, flags=flags, span_id=span_id, trace_id=span_id * 2)
+    (line,) = decoded(transcoder_of().lines("logs", data.SerializeToString(), Counter()))
+    kept = line["resourceLogs"][0]["scopeLogs"][0]["logRecords"]
+    assert [record.get("flags") for record in kept] == [flags or None for flags in FLAGS]
+
+
+@pytest.mark.parametrize("flags", [-1, 2**32])
+def test_flags_beyond_32_bits_are_left_out_and_counted(flags: int) -> None:
+    ids = {"traceId": "1" * 32, "spanId": "2" * 16}
+    span = {**ids, "name": "n", "flags": flags, "links": [{**ids, "flags": flags}]}
+    log = {**ids, "timeUnixNano": "5", "flags": flags}
+    for signal, tree, times in (
+        ("traces", {"resourceSpans": [{"scopeSpans": [{"spans": [span]}]}]}, 2),
+        ("logs", {"resourceLogs": [{"scopeLogs": [{"logRecords": [log]}]}]}, 1),
+    ):
+        counts = Counter[str]()
+        raw = json.dumps(tree).encode()
+        ((line, _, _),) = transcoder_of().lines(signal, raw, counts, is_json=True)
+        assert (b"flags" in line, counts["out_of_range"]) == (False, times)
 
 
 def test_a_line_holds_so_many_records() -> None:
@@ -183,7 +244,7 @@ def some_spans(draw: st.DrawFn) -> trace_pb2.Span:
         trace_id=draw(st.sampled_from([b"t" * 16, b"u" * 16, b"9AJ\n\x10\x12" * 2 + b"last"])),
         name=draw(st.sampled_from(NAMES)),
         kind=draw(st.integers(0, 3)),
-        flags=draw(st.sampled_from([0, 257, 257, 769])),
+        flags=draw(st.sampled_from([0, 1, 257, 257, 769, 0x401, 2**32 - 1])),
         parent_span_id=draw(st.sampled_from([b"", b"p" * 8])),
         start_time_unix_nano=draw(st.sampled_from([1, START_NS, START_NS + 57])),
         end_time_unix_nano=draw(st.sampled_from([9, START_NS + 10, 2**64 - 1])),

@@ -33,8 +33,6 @@ REQUESTS: dict[str, type[Message]] = {
     "logs": ExportLogsServiceRequest,
 }
 
-LOCAL, REMOTE = 0x101, 0x200
-"""Of a span's flags: sampled, and it is known where the parent is; it is remote."""
 _NESTED = {
     "traces": ("resourceSpans", "scopeSpans", "spans"),
     "metrics": ("resourceMetrics", "scopeMetrics", "metrics"),
@@ -70,8 +68,6 @@ def from_folder(signal: str, folder: Path, *, own: bool = False) -> list[str]:
 def as_stored(found: Iterable[str]) -> list[str]:
     """Records as our receiver keeps them, less what ``docs/import-export.md`` says it does not.
 
-    Of a span's flags it keeps that the parent is remote, and says that it is not where
-    nobody said; the lower bits say "sampled", which is true of whatever is stored.
     Exemplars are left out, and counted. A log record that nobody says when it was observed
     was observed when it happened.
     """
@@ -79,9 +75,7 @@ def as_stored(found: Iterable[str]) -> list[str]:
     for text in found:
         whole = json.loads(text)
         record = whole["record"]
-        if "startTimeUnixNano" in record:
-            record["flags"] = record.get("flags", 0) & REMOTE | LOCAL
-        elif "timeUnixNano" in record:
+        if "timeUnixNano" in record:
             record.setdefault("observedTimeUnixNano", record["timeUnixNano"])
         for kind in _POINTS:
             for point in record.get(kind, {}).get("dataPoints", ()):

@@ -93,13 +93,18 @@ class RemoteParent:
 
 
 class SpanDetails:
-    """What few spans have, kept off the common path: kind, status, events, links."""
+    """What few spans have, kept off the common path: kind, status, events, links.
+
+    ``flags`` are OTLP's, of 32 bits, of a span that came from elsewhere; None for one of
+    ours, which has what its parent says.
+    """
 
     __slots__ = (
         "dropped_attributes",
         "dropped_events",
         "dropped_links",
         "events",
+        "flags",
         "kind",
         "links",
         "status_code",
@@ -117,6 +122,7 @@ class SpanDetails:
         self.dropped_attributes = 0
         self.dropped_events = 0
         self.dropped_links = 0
+        self.flags: int | None = None
 
 
 class Event:
@@ -138,9 +144,12 @@ class Event:
 
 
 class Link:
-    """A pointer from one span to another, in this trace or any."""
+    """A pointer from one span to another, in this trace or any.
 
-    __slots__ = ("attributes", "dropped_attributes", "target")
+    ``flags`` are OTLP's, of 32 bits, where it came from elsewhere; None for one of ours.
+    """
+
+    __slots__ = ("attributes", "dropped_attributes", "flags", "target")
 
     def __init__(
         self,
@@ -151,6 +160,7 @@ class Link:
         self.target = target
         self.attributes = attributes
         self.dropped_attributes = dropped_attributes
+        self.flags: int | None = None
 
 
 class SpanRecord:
@@ -185,13 +195,18 @@ class SpanRecord:
 
 
 class LogRecord:
-    """One log record. ``severity`` is OTLP's number, 1 to 24; 0 is unspecified."""
+    """One log record. ``severity`` is OTLP's number, 1 to 24; 0 is unspecified.
+
+    ``flags`` are OTLP's, of 32 bits, where it came from elsewhere; None for one of ours,
+    whose span tells them.
+    """
 
     __slots__ = (
         "attributes",
         "body",
         "dropped_attributes",
         "event_name",
+        "flags",
         "observed_ns",
         "scope",
         "severity",
@@ -220,6 +235,7 @@ class LogRecord:
         self.scope = scope
         self.event_name = ""
         self.dropped_attributes = 0
+        self.flags: int | None = None
 
 
 class NumberPoint:

@@ -47,6 +47,7 @@ ODDITIES: Final = {
 REMOTE: Final = 0x200
 """The bit of a span's flags that says: the parent is another process's."""
 _U64_MAX: Final = (1 << 64) - 1
+_U32_MAX: Final = (1 << 32) - 1
 _I32_MAX: Final = (1 << 31) - 1
 _SEVERITY_MAX: Final = 24
 _SHARED_MAX: Final = 4_096
@@ -162,6 +163,7 @@ def span_of(given: otlp.Span, scope: Scope, counts: otlp.Counts) -> ReceivedSpan
 
 def _details(given: otlp.Span, counts: otlp.Counts) -> SpanDetails:
     details = SpanDetails()
+    details.flags = _within(given.flags, counts, _U32_MAX)
     details.kind = _within(given.kind, counts, _I32_MAX)
     details.status_code = _within(given.status.code, counts, _I32_MAX)
     details.status_message = given.status.message
@@ -175,24 +177,28 @@ def _details(given: otlp.Span, counts: otlp.Counts) -> SpanDetails:
         )
         for event in given.events
     ]
-    details.links = [
-        Link(
-            RemoteParent(
-                link.trace_id,
-                link.span_id,
-                link.flags & 0xFF,
-                link.trace_state,
-                is_remote=bool(link.flags & REMOTE),
-            ),
-            otlp.attributes_of(link.attributes) or None,
-            _within(link.dropped_attributes_count, counts, _I32_MAX),
-        )
-        for link in given.links
-    ]
+    details.links = [_link(link, counts) for link in given.links]
     details.dropped_attributes = _within(given.dropped_attributes_count, counts, _I32_MAX)
     details.dropped_events = _within(given.dropped_events_count, counts, _I32_MAX)
     details.dropped_links = _within(given.dropped_links_count, counts, _I32_MAX)
     return details
+
+
+def _link(given: otlp.Link, counts: otlp.Counts) -> Link:
+    flags = _within(given.flags, counts, _U32_MAX)
+    link = Link(
+        RemoteParent(
+            given.trace_id,
+            given.span_id,
+            flags & 0xFF,
+            given.trace_state,
+            is_remote=bool(flags & REMOTE),
+        ),
+        otlp.attributes_of(given.attributes) or None,
+        _within(given.dropped_attributes_count, counts, _I32_MAX),
+    )
+    link.flags = flags
+    return link
 
 
 def _logs(data: otlp.LogsData, shared: Shared, counts: otlp.Counts) -> Iterator[Batch]:
@@ -207,9 +213,9 @@ def _logs(data: otlp.LogsData, shared: Shared, counts: otlp.Counts) -> Iterator[
 
 def _log(given: otlp.LogRecord, scope: Scope, counts: otlp.Counts) -> LogRecord:
     span = None
+    flags = _within(given.flags, counts, _U32_MAX)
     if given.trace_id or given.span_id:
-        flags = given.flags & 0xFF
-        span = RemoteParent(given.trace_id, given.span_id, flags, "", is_remote=False)
+        span = RemoteParent(given.trace_id, given.span_id, flags & 0xFF, "", is_remote=False)
     record = LogRecord(
         _within(given.time_unix_nano, counts),
         _within(given.severity_number, counts, _SEVERITY_MAX),
@@ -221,6 +227,7 @@ def _log(given: otlp.LogRecord, scope: Scope, counts: otlp.Counts) -> LogRecord:
     )
     record.observed_ns = _within(given.observed_time_unix_nano, counts) or record.time_ns
     record.event_name = given.event_name
+    record.flags = flags
     record.dropped_attributes = _within(given.dropped_attributes_count, counts, _I32_MAX)
     return record
 

@@ -34,7 +34,7 @@ from stack_composer.telemetry.receive.span_bytes import (
     unpack_times,
 )
 from stack_composer.telemetry.store.doubles import HOLE
-from stack_composer.telemetry.store.encode import PIECES_MAX, _untouch, _without_repeats
+from stack_composer.telemetry.store.encode import PIECES_MAX, _untouch, _without_repeats, opening_of
 from stack_composer.telemetry.store.sketch import Sketch
 
 if TYPE_CHECKING:
@@ -59,13 +59,11 @@ _JOINED: Final = 32
 class _Named:
     """A name and a kind, as they are written, and what one line counts under them."""
 
-    __slots__ = ("durations", "errors", "local", "remote", "text")
+    __slots__ = ("durations", "errors", "said", "text")
 
     def __init__(self, name: _Name, kind: int) -> None:
         self.text = name.text
-        said = f'{name.piece},"kind":{kind},"startTimeUnixNano":"'
-        self.local = f'","flags":257,"name":{said}'
-        self.remote = f'","flags":769,"name":{said}'
+        self.said = f'{name.piece},"kind":{kind},"startTimeUnixNano":"'
         self.durations: list[int] = []
         self.errors = 0
 
@@ -149,7 +147,7 @@ class QuickSpans:
         self._pairs: dict[bytes, tuple[str, str]] = {}
         self._keys: dict[bytes, _Known] = {}
         self._names: dict[bytes, _Named] = {}
-        self._ends: dict[bytes, tuple[str, bool, bool]] = {}
+        self._ends: dict[bytes, tuple[str, bool, str]] = {}
         self._forgotten = encoder.forgotten
 
     def lines(self, data: bytes, counts: Counter[str]) -> Iterator[tuple[bytes, Sketch]]:
@@ -287,7 +285,7 @@ class QuickSpans:
                     draft.undo(marks)
                 self._put_off(draft, data, at, end, budget, counts)
                 continue
-            closing, is_error, is_remote = ended
+            closing, is_error, flags = ended
             start_ns, end_ns = unpack_times(times)
             starts.append(start_ns)
             stops.append(end_ns)
@@ -301,10 +299,9 @@ class QuickSpans:
                 trace = trace_id.hex()
                 traces.append(trace)
             if parent_id is None:
-                middle = named.local
+                middle = f"{flags}{named.said}"
             else:
-                said = named.remote if is_remote else named.local
-                middle = f'","parentSpanId":"{parent_id.hex()}{said}'
+                middle = f'","parentSpanId":"{parent_id.hex()}{flags}{named.said}'
             if found is None:
                 out.append(
                     f'{{"traceId":"{trace}","spanId":"{span_id.hex()}{middle}{start_ns}"'
@@ -352,8 +349,8 @@ class QuickSpans:
 
     def _end(
         self, raw: bytes, budget: wire.Budget, counts: Counter[str]
-    ) -> tuple[str, bool, bool] | None:
-        """What closes a span, whether it failed, and whether its parent is elsewhere.
+    ) -> tuple[str, bool, str] | None:
+        """What closes a span, whether it failed, and its flags in front of its name.
 
         None if more than a status's code and flags is there. The message of a status is
         asked of the guard for each span.
@@ -361,9 +358,9 @@ class QuickSpans:
         told = self._reader._plain_end(None, raw, budget, counts)
         if told is None or told[0].status_message:
             return None
-        details, is_remote = told
+        details, _ = told
         closing = self._encoder._details(details, 0)
-        ended = closing, details.status_code == 2, is_remote
+        ended = closing, details.status_code == 2, opening_of(details.flags or 0)
         _learn(self._ends, raw, ended)
         return ended
 

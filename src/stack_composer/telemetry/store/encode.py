@@ -78,6 +78,16 @@ _ROOT = '","flags":257,"name":'
 _REMOTE = '","flags":769,"name":'
 
 
+def opening_of(flags: int) -> str:
+    """Give what stands between a span's ids and its name, by the flags it came with."""
+    return f'","flags":{flags},"name":' if flags else '","name":'
+
+
+def _flags_of(flags: int, parent: SpanRecord | RemoteParent | None) -> str:
+    opening = opening_of(flags)
+    return opening if parent is None else f'","parentSpanId":"{parent.span_id}{opening}'
+
+
 def quote(text: str) -> str:
     """Give ``text`` as a JSON string; lone surrogates become U+FFFD (OTLP.md, A8)."""
     return _quote_c(whole(text))
@@ -330,6 +340,8 @@ class Encoder:
                 middle = f'{flags}{name.piece},"kind":1'
                 tail = "}"
             else:
+                if details.flags is not None:
+                    flags = _flags_of(details.flags, parent)
                 middle = f'{flags}{name.piece},"kind":{details.kind}'
                 # Both what the caller's limit dropped and what is cut here, told once.
                 over = len(span.attributes) - most if span.attributes else 0
@@ -470,11 +482,13 @@ class Encoder:
     def _link(self, link: Link) -> str:
         target = link.target
         state = f',"traceState":{self._text(target.trace_state)}' if target.trace_state else ""
-        flags = target.flags | 0x100 | (0x200 if target.is_remote else 0)
+        flags = link.flags
+        if flags is None:
+            flags = target.flags | 0x100 | (0x200 if target.is_remote else 0)
+        told = f',"flags":{flags}' if flags else ""
         return (
             f'{{"traceId":"{target.trace_id}","spanId":"{target.span_id}"{state}'
-            f"{self._listed_attributes(link.attributes, link.dropped_attributes)}"
-            f',"flags":{flags}}}'
+            f"{self._listed_attributes(link.attributes, link.dropped_attributes)}{told}}}"
         )
 
     # -- logs and metrics --------------------------------------------------------
@@ -493,11 +507,14 @@ class Encoder:
         attributes = self._of_event(_event_name(record), record.attributes)
         out.append(self._listed_attributes(attributes, record.dropped_attributes))
         span = record.span
-        if span is not None:
+        if record.flags:
+            out.append(f',"flags":{record.flags}')
+        elif record.flags is None and span is not None:
             # A span that is not recorded says so; others carry no word of it.
             sampled = int(getattr(span, "sampled", True))
-            flags = span.flags if type(span) is RemoteParent else sampled
-            out.append(f',"flags":{flags},"traceId":"{span.trace_id}","spanId":"{span.span_id}"')
+            out.append(f',"flags":{span.flags if type(span) is RemoteParent else sampled}')
+        if span is not None:
+            out.append(f',"traceId":"{span.trace_id}","spanId":"{span.span_id}"')
         if record.event_name:
             out.append(f',"eventName":{self._text(record.event_name)}')
         out.append("}")
