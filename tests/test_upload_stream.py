@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -10,10 +12,12 @@ from typing import Any
 
 import pytest
 
+import send_servers
 from encrypted_store import need_cipher
 from stack_composer import telemetry
 from stack_composer.telemetry.record import recorder
 from stack_composer.telemetry.send import backoff
+from stack_composer.telemetry.send import grpc as grpc_sender
 from stack_composer.telemetry.store import names
 from stack_composer.telemetry.store.reader import list_bundles
 from stack_composer.telemetry.store.writer import BundleWriter
@@ -434,6 +438,52 @@ def test_a_consent_that_is_withdrawn_ends_it_within_a_second(scene: Scene) -> No
         scene.record("last")
         telemetry.shutdown()
         assert sorted(names_of(server.taken)) == ["last", *numbered(0, 10)]
+
+
+def test_after_a_withdrawal_nothing_knocks_any_more(scene: Scene) -> None:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        # Bound and not listened to: whoever connects is refused, and gRPC tries again by itself.
+        scene.write(f"http://127.0.0.1:{held.getsockname()[1]}", ["file", GRPC])
+        scene.consent(GRPC)
+        scene.configure()
+        scene.record("step")
+        wait_until(lambda: scene.entries("answer"))
+        scene.withdraw()
+        time.sleep(2 * stream.LOOK_S)
+        held.listen()
+        held.settimeout(stream.LOOK_S + grpc_sender._RECONNECT_MS_MAX * 1.5 / 1000)
+        with pytest.raises(TimeoutError):
+            held.accept()
+
+
+def test_after_a_withdrawal_no_connection_stays(scene: Scene) -> None:
+    with send_servers.serving(send_servers.answering(send_servers.response())) as server:
+        scene.write(f"http://127.0.0.1:{server.port}", ["file", HTTP])
+        scene.consent()
+        scene.configure()
+        scene.record("step")
+        wait_until(lambda: server.requests)
+        assert not server.closed
+        scene.withdraw()
+        wait_until(lambda: server.closed)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="it has other modes")
+def test_a_consent_that_others_can_write_suddenly_is_none_from_then_on(scene: Scene) -> None:
+    with serving() as server:
+        scene.write(server.url, ["file", HTTP])
+        scene.consent()
+        gate = stream.Gate(scene.config, scene.origin())
+        assert gate.is_open()
+        path = scene.path.parent / "consent.json"
+        path.chmod(0o666)
+        assert not gate.is_open()
+        path.chmod(0o600)
+        assert gate.is_open()
+        path.rename(scene.home / "elsewhere")
+        path.symlink_to(scene.home / "elsewhere")
+        assert not gate.is_open()
 
 
 def test_a_consent_is_asked_for_before_each_request(scene: Scene) -> None:

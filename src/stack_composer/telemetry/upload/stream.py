@@ -118,7 +118,7 @@ class Gate:
         self._origin = origin
         self._consent_path = consent_path(config)
         self._config_signature = signature(config.config_path)
-        self._consent_signature: tuple[int, int, int] | None = (-1, -1, -1)
+        self._consent_signature: tuple[int, ...] | None = (-1,)
         self.consent = ""
         self.decision = Permission(allowed=False, reason="", hint="")
 
@@ -129,7 +129,7 @@ class Gate:
             # for nothing.
             self.decision = Permission(allowed=False, reason=_CHANGED, hint="")
             return False
-        found = signature(self._consent_path)
+        found = _state_of(self._consent_path)
         if found != self._consent_signature:
             self._consent_signature = found
             consents = read_consents(self._config)
@@ -279,6 +279,9 @@ class Stream:
         is_open = self._gate.is_open()
         if not is_open:
             self.problem = self._gate.decision.reason
+            if self._line is not None:
+                # gRPC would go on knocking at a place that may get nothing any more.
+                self._line.sender.close()
         return is_open
 
     @property
@@ -566,6 +569,18 @@ class Stream:
     def _interlude(self) -> bool:
         self._take_begun(is_open=self._look())
         return bool(self._was_open) and self._send_own()
+
+
+def _state_of(path: str) -> tuple[int, ...] | None:
+    """Tell states apart as ``signature`` does, and links and modes too.
+
+    A consent that others can write, or that lies elsewhere, is none from that moment on.
+    """
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino, found.st_mode
 
 
 def _load(destination: Destination) -> None:
