@@ -463,6 +463,19 @@ def test_what_goes_out_comes_in_again(tmp_path: Path) -> None:
     assert with_sidecars["metrics"] == without["metrics"]
 
 
+def test_flags_of_spans_come_out_as_they_came_in(tmp_path: Path) -> None:
+    """Also where nobody said a thing, and bits that nobody knows."""
+    data = spans("none", "sampled", "remote", "unknown")
+    told = [0, 1, 0x301, 0x8000_0400]
+    for span, flags in zip(data.resource_spans[0].scope_spans[0].spans, told, strict=True):
+        span.flags = flags
+    folder = tmp_path / "store"
+    ok("telemetry", "import", place(tmp_path, data.SerializeToString()), "--dir", folder)
+    (line,) = everything(folder).splitlines()
+    kept = json.loads(line)["resourceSpans"][0]["scopeSpans"][0]["spans"]
+    assert [span.get("flags") for span in kept] == [None, *told[1:]]
+
+
 def test_records_of_all_three_kinds_come_back(tmp_path: Path) -> None:
     records: list[dict[str, Any]] = [
         {
