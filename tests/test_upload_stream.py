@@ -486,6 +486,25 @@ def test_a_consent_that_others_can_write_suddenly_is_none_from_then_on(scene: Sc
         assert not gate.is_open()
 
 
+def test_do_not_track_that_a_program_sets_itself_holds_from_then_on(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving() as server:
+        scene.write(server.url, ["file", HTTP])
+        scene.consent()
+        scene.configure()
+        scene.record("before")
+        wait_until(lambda: len(ids_of(server.taken)) == 1)
+        monkeypatch.setenv("DO_NOT_TRACK", "1")
+        scene.record("after")
+        telemetry.shutdown()
+        assert names_of(server.taken) == ["before"]
+        gate = stream.Gate(scene.config, scene.origin())
+        assert not gate.is_open()
+        monkeypatch.setenv("DO_NOT_TRACK", "Off")
+        assert gate.is_open()
+
+
 def test_a_consent_is_asked_for_before_each_request(scene: Scene) -> None:
     def judge(got: Got) -> Answer:
         scene.withdraw()

@@ -81,6 +81,7 @@ REFUSED_S: Final = 60.0
 BROKEN_S: Final = 5.0
 """After the disk or the destination's configuration failed."""
 _CHANGED: Final = "the configuration file has changed, and is not yet in effect"
+_SET_LATER: Final = "DO_NOT_TRACK was set while the program ran"
 
 
 class Feed(Protocol):
@@ -128,6 +129,11 @@ class Gate:
             # Whoever reads it anew makes another stream; until then, what it said counts
             # for nothing.
             self.decision = Permission(allowed=False, reason=_CHANGED, hint="")
+            return False
+        if not self._config.do_not_track and _is_said("DO_NOT_TRACK"):
+            # Set by the program itself since the configuration was read, or in a child.
+            self.decision = Permission(allowed=False, reason=_SET_LATER, hint="")
+            self._consent_signature = (-1,)
             return False
         found = _state_of(self._consent_path)
         if found != self._consent_signature:
@@ -569,6 +575,12 @@ class Stream:
     def _interlude(self) -> bool:
         self._take_begun(is_open=self._look())
         return bool(self._was_open) and self._send_own()
+
+
+def _is_said(variable: str) -> bool:
+    """Whether a variable of a promise is set, as the configuration reads those."""
+    word = os.environ.get(variable, "").strip().lower()
+    return word not in ("", "0", "false", "no", "off")
 
 
 def _state_of(path: str) -> tuple[int, ...] | None:
