@@ -172,6 +172,16 @@ def test_d7_what_was_mended_is_told_with_the_success(tmp_path: Path) -> None:
         assert "ids that are none" in told.error_message
 
 
+def test_a_log_record_without_any_time_was_observed_when_it_came(tmp_path: Path) -> None:
+    body = b'{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"body":{"stringValue":"hello"}}]}]}]}'
+    before = time.time_ns()
+    with receiving(tmp_path) as receiver:
+        assert receiver.post("/v1/logs", body, JSON)[0].status == 200
+        (line,) = receiver.lines("logs")
+    (record,) = line["resourceLogs"][0]["scopeLogs"][0]["logRecords"]
+    assert before <= int(record["observedTimeUnixNano"]) <= time.time_ns()
+
+
 # D8 to D11: what is refused
 
 

@@ -16,6 +16,8 @@ import pytest
 
 from e2e_serving import serving
 from receivers import PROTOBUF, lines_in, request_of, spans_of
+from stack_composer.telemetry.config import load_config
+from stack_composer.telemetry.upload import consent
 
 pytestmark = pytest.mark.e2e
 
@@ -181,3 +183,28 @@ def wait_for_status(port: int, status: int) -> bool:
                 return True
         time.sleep(0.1)
     return False
+
+
+def test_it_never_sends_to_itself(tmp_path: Path) -> None:
+    """A program's configuration may name the receiver as its exporter's place."""
+    config = tmp_path / "telemetry.toml"
+    config.write_text("")
+    environ = {"STACK_COMPOSER_TELEMETRY_CONFIG": str(config)}
+    with serving(tmp_path / "telemetry", environ=environ) as (_, listening):
+        config.write_text(
+            '[telemetry]\nexporter = ["otlp_http"]\nupload_enabled = true\n'
+            f'[otlp]\nendpoint = "{listening["http"]}"\n'
+        )
+        give_consent(config, listening["http"])
+        port = int(listening["http"].rpartition(":")[2])
+        time.sleep(1.5)  # It looks at the configuration each half second.
+        for _ in range(3):
+            assert wait_for_status(port, 200)
+        time.sleep(1.5)
+    assert len(spans_of(lines_in(tmp_path / "telemetry", "traces"))) == 3
+
+
+def give_consent(config: Path, origin: str) -> None:
+    """Consent as ``telemetry consent give --yes`` does."""
+    given = load_config({"config_path": str(config), "directory": str(config.parent / "telemetry")})
+    consent.give(given, origin, by="--yes")

@@ -143,3 +143,15 @@ def test_ten_times_the_load_and_a_thousand_connections_do_not_make_it_grow(
         for scope in resource["scopeSpans"]
     )
     assert stored == 510 * answered.count(200)
+
+
+def test_what_cannot_be_served_is_refused_before_it_listens(tmp_path: Path) -> None:
+    (port,) = free_ports(1)
+    both = ("--http-port", str(port), "--grpc-port", str(port))
+    message, hint = refusal("telemetry", "serve", "--dir", tmp_path / "t", *both, code=2)
+    assert "same port" in message
+    assert "--grpc-port" in hint
+    file = tmp_path / "file"
+    file.write_text("")
+    message, _ = refusal("telemetry", "serve", "--dir", file, "--http-port", str(port), code=1)
+    assert str(file) in message

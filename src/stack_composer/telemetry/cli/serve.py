@@ -8,6 +8,7 @@ from stack_composer.telemetry.cli import output, places
 from stack_composer.telemetry.cli.parser import UsageError, add_folder
 from stack_composer.telemetry.config import effective_mode, load_config
 from stack_composer.telemetry.errors import ReceiveError
+from stack_composer.telemetry.store.folder import open_folder
 
 if TYPE_CHECKING:
     import argparse
@@ -44,16 +45,10 @@ def run(args: argparse.Namespace) -> int:
     if config.origin["service_name"] == "default":
         options["service_name"] = SERVICE_NAME
         config = load_config(options)
-    is_recording, why = effective_mode(config)
-    if not is_recording:
-        raise ReceiveError(
-            f"nothing is recorded now: {why}", hint="'stack-composer telemetry enable'"
-        )
-    with_grpc = _can_grpc(config, is_wanted=args.grpc_port is not None)
-    if not config.serve_http_port and not with_grpc:
-        raise UsageError("there is nothing to listen on", hint="give --http-port a number")
+    _judge(config)
     try:
         from stack_composer.telemetry.receive.serving import serve
+        from stack_composer.telemetry.receive.writing import exporters_to_itself
     except ModuleNotFoundError as error:
         if error.name != "httptools":
             raise
@@ -61,6 +56,13 @@ def run(args: argparse.Namespace) -> int:
             "the receiver needs the extra 'serve'",
             hint="pip install 'stack-composer-telemetry[serve]'",
         ) from error
+    with_grpc = _can_grpc(config, is_wanted=args.grpc_port is not None)
+    if not config.serve_http_port and not with_grpc:
+        raise UsageError("there is nothing to listen on", hint="give --http-port a number")
+    # Made now, or refused: otherwise each request would be refused instead.
+    open_folder(config.directory, create=True).close()
+    for name in exporters_to_itself(config):
+        output.note(f"{name} is left out: it would send to this very receiver")
     serve(
         config,
         options,
@@ -68,6 +70,25 @@ def run(args: argparse.Namespace) -> int:
         started=lambda told: _tell(told, config, as_json=args.json),
     )
     return 0
+
+
+def _judge(config: Config) -> None:
+    """Refuse what cannot be served.
+
+    Raises:
+        ReceiveError: Nothing is recorded now.
+        UsageError: Both protocols are to have the same port.
+    """
+    is_recording, why = effective_mode(config)
+    if not is_recording:
+        hint = "'stack-composer telemetry enable'"
+        if config.sdk_disabled or config.gdpr:
+            hint = "go without " + ("OTEL_SDK_DISABLED" if config.sdk_disabled else "--gdpr")
+        raise ReceiveError(f"nothing is recorded now: {why}", hint=hint)
+    if config.serve_http_port == config.serve_grpc_port != 0:
+        raise UsageError(
+            "HTTP and gRPC have the same port", hint="give --http-port or --grpc-port another one"
+        )
 
 
 def _port(text: str) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from stack_composer.telemetry import effects
 from stack_composer.telemetry.errors import LineRefusedError
 from stack_composer.telemetry.otlp.recognise import JSON_KEYS, keys_of
 from stack_composer.telemetry.otlp.records import batches_of
@@ -81,6 +82,8 @@ class Transcoder:
     ) -> Iterator[tuple[bytes, Sketch]]:
         """Decode all of a request to records, then judge and encode it, line by line."""
         batches = list(self._batches(signal, data, counts, is_json=is_json))
+        if signal == "logs":
+            _observe(batches)
         for (resource, _), records in _by_place(batches):
             for some in _cut(signal, records):
                 yield self._encoders.encode(signal, resource, some)
@@ -101,6 +104,17 @@ class Transcoder:
             # A newer kind of request, perhaps: what is not known is passed over (OTLP.md, C1).
             return iter(())
         return batches_of(decoded, self._reader.shared, counts)
+
+
+def _observe(batches: Iterable[Batch]) -> None:
+    """Give log records that tell no time at all the present one: it was observed here.
+
+    Source: OpenTelemetry's data model of logs, "ObservedTimestamp".
+    """
+    now_ns = effects.wall_ns()
+    for batch in batches:
+        for record in batch.records:
+            record.observed_ns = record.observed_ns or now_ns
 
 
 def _by_place(batches: Iterable[Batch]) -> list[tuple[tuple[Resource, Scope], list[Any]]]:

@@ -15,8 +15,10 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from stack_composer.telemetry import effects
-from stack_composer.telemetry.config import effective_mode
-from stack_composer.telemetry.errors import LineRefusedError, StoreError
+from stack_composer.telemetry.config import Config, effective_mode
+from stack_composer.telemetry.config_options import BY_NAME, NETWORK_EXPORTERS
+from stack_composer.telemetry.errors import LineRefusedError, SendError, StoreError
+from stack_composer.telemetry.model import SIGNALS
 from stack_composer.telemetry.otlp.protobuf import Reader
 from stack_composer.telemetry.outputs import Encoders
 from stack_composer.telemetry.pipeline import Pipeline
@@ -31,7 +33,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Final
 
-    from stack_composer.telemetry.config import Config
     from stack_composer.telemetry.outputs import Outputs
     from stack_composer.telemetry.receive.inbox import Request
 
@@ -64,6 +65,10 @@ class Receiving(Pipeline):
         self._taken: Counter[str] = Counter()
         super().__init__(config, options, None)
         self.inbox = Inbox(config.serve_waiting_bytes_max, self.wake)
+
+    def use(self, config: Config) -> None:
+        """Take a configuration, but for exporters that would send to this very receiver."""
+        super().use(apart_from_itself(config))
 
     def waits(self) -> bool:
         """Tell whether there is something to write."""
@@ -137,6 +142,39 @@ class Receiving(Pipeline):
             self._transcoder = Transcoder(encoders, Reader())
             self._transcoder_for = outputs
         return self._transcoder
+
+
+def exporters_to_itself(config: Config) -> tuple[str, ...]:
+    """Name the network exporters that a receiver may not have: they would send to itself.
+
+    What it received it would receive again, for ever.
+    """
+    wanted = [name for name in NETWORK_EXPORTERS if name in config.exporter]
+    return tuple(name for name in wanted if _sends_here(config, name))
+
+
+def apart_from_itself(config: Config) -> Config:
+    """Give a configuration without ``exporters_to_itself``; with none left, bundles are kept."""
+    left_out = exporters_to_itself(config)
+    if not left_out:
+        return config
+    values = {name: getattr(config, name) for name in BY_NAME}
+    kept = tuple(name for name in config.exporter if name not in left_out)
+    values["exporter"] = kept or ("file",)
+    return Config(values, config.origin, config.warnings)
+
+
+def _sends_here(config: Config, name: str) -> bool:
+    from stack_composer.telemetry.send.addresses import address_of
+    from stack_composer.telemetry.send.destination import destination_of
+
+    ports = {config.serve_http_port, config.serve_grpc_port} - {0}
+    try:
+        destination = destination_of(config, name)
+        places = [address_of(destination.url_of(signal), name) for signal in SIGNALS]
+    except SendError:
+        return False  # It cannot send at all, which the exporter itself says.
+    return any(place.is_loopback and place.port in ports for place in places)
 
 
 def _told(oddities: Counter[str]) -> str:
