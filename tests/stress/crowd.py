@@ -36,8 +36,9 @@ sys.path[:0] = {path!r}
 from stress.crowd import record
 record({folder!r}, {name!r}, {seconds!r})
 """
-DESCRIPTORS_MORE_MAX = 8
-"""An open bundle of each signal, those that wait to be sealed and their sealed files."""
+DESCRIPTORS_MORE_MAX = 12
+"""An open bundle of each signal, those that wait to be sealed (four) and their sealed file,
+what is adopted meanwhile, and the folder that each has open: on a busy machine all at once."""
 
 
 def descriptors() -> int:

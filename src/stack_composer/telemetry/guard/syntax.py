@@ -7,7 +7,10 @@ alone they are imported, so that a version that moves them is met in one place.
 
 from __future__ import annotations
 
-from re import _constants as code  # type: ignore[attr-defined]
-from re import _parser as parser  # type: ignore[attr-defined]
+from importlib import import_module
 
 __all__ = ["code", "parser"]
+
+# By name, since type checkers disagree on whether ``re`` has them.
+code = import_module("re._constants")
+parser = import_module("re._parser")
