@@ -237,6 +237,27 @@ def test_a_dry_run_needs_no_permission_and_says_so(scene: Scene) -> None:
     assert scene.server.got == []
 
 
+def test_a_dry_run_says_that_something_may_leave_and_why(scene: Scene) -> None:
+    scene.run("--yes", "--signal", "logs")
+    *_, last, why = scene.run("--dry-run").stdout.splitlines()
+    assert last == "dry run: nothing was sent"
+    assert why.startswith(f"would leave now: yes, consent to {scene.server.url} of ")
+    assert len(scene.server.got) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "is_of_grpc"),
+    [('protocol = "grpc"', True), ('protocol = "grpc"\ncompression = "none"', False), ("", False)],
+)
+def test_a_dry_run_says_which_bytes_of_grpc_it_counts(
+    scene: Scene, options: str, *, is_of_grpc: bool
+) -> None:
+    scene.configure(upload=options)
+    (line,) = (text for text in scene.run("--dry-run").stdout.splitlines() if text[:5] == "bytes")
+    assert ("before gRPC packs it" in line) == is_of_grpc
+    assert ("unpacked" in line) != is_of_grpc
+
+
 def test_a_dry_run_counts_what_would_leave(scene: Scene) -> None:
     found = scene.said("--dry-run")
     assert set(found) == set(command.JSON_KEYS)

@@ -33,12 +33,12 @@ JSON_KEYS = {
     "path": "the log; older parts of it lie beside it, as audit-*.jsonl.zst",
     "entries": "of each request time, to, path, purpose, protocol, plan, mode, since, until and"
     " name (what of the bundles was meant), parts (bundle, and from where to where), records,"
-    " bytes, sha256 (of the body as it left), verdict, status, rejected and message (null while"
-    " no answer is known); of each consent time, to, consent, policy_version and by; of what"
-    " the log says of itself time and note",
+    " bytes, sha256 (of the body as it left; of gRPC before it packs it), verdict, status,"
+    " rejected and message (null while no answer is known); of each consent time, to, consent,"
+    " policy_version and by; of what the log says of itself time and note",
     "requests": "how many requests are listed",
     "records": "of how many records",
-    "bytes": "of how many bytes, as they left",
+    "bytes": "of how many bytes, as they left; of gRPC before it packs them",
     "forgotten": "names of the parts that --forget-before deleted",
     "verified": "null, or with --verify: ok, lines, requests, unanswered, torn, is_anchored,"
     " problems (line, 0 for the end, and what) and problem_count; of the whole log",

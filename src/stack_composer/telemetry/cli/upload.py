@@ -54,7 +54,7 @@ JSON_KEYS = {
     "done": "bundles that are settled; of a dry run those that were before",
     "requests": "how many were delivered; of a dry run how many there would be",
     "records": "spans, data points and log records in them",
-    "bytes": "of their bodies as they leave",
+    "bytes": "of their bodies as they leave; of gRPC before it packs them",
     "plain_bytes": "of a dry run: of the bodies before packing; else null",
     "signals": "of a dry run: records by signal; else null",
     "names": "of a dry run: records by the name of spans and metrics; else null",
@@ -166,7 +166,9 @@ class _Command:
             return 0
         self._print_preview(made, survey)
         output.say("dry run: nothing was sent")
-        if not self.allowed.allowed:
+        if self.allowed.allowed:
+            output.say(f"would leave now: yes, {self.allowed.reason}")
+        else:
             output.say(f"and nothing would leave now: {self.allowed.reason}")
         return 0
 
@@ -365,7 +367,11 @@ class _Command:
         if survey.first_ns:
             output.facts("from", f"{utc_text(survey.first_ns)} to {utc_text(survey.last_ns)}")
         plain, packed = survey.plain_bytes, survey.packed_bytes
-        output.facts("bytes", f"{output.bytes_text(packed)} (unpacked {output.bytes_text(plain)})")
+        size, unpacked = output.bytes_text(packed), f"unpacked {output.bytes_text(plain)}"
+        if self.destination.protocol == "grpc" and self.destination.compression != "none":
+            # It packs messages itself, when they leave.
+            unpacked = "before gRPC packs it"
+        output.facts("bytes", f"{size} ({unpacked})")
         for label, counted, shown_max in (
             ("names", survey.names, NAMES_SHOWN_MAX),
             ("keys", survey.keys, KEYS_SHOWN_MAX),
