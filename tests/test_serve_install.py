@@ -203,9 +203,13 @@ def test_a_system_without_a_manager_of_services_is_told_what_to_keep_running(
         pytest.skip("this system has a manager of services")
     (tmp_path / "crontab").write_text("#!/bin/sh\n")
     (tmp_path / "crontab").chmod(0o755)
-    message, hint = refusal(*SERVE, "status", code=1, environ={"PATH": str(tmp_path)})
+    environ = {"PATH": str(tmp_path)}
+    message, hint = refusal(*SERVE, "install", "--dry-run", code=1, environ=environ)
     assert "no manager of services" in message
     assert "telemetry serve'" in hint
+    # Whether a receiver runs can be told all the same.
+    found = ok_json(*SERVE, "status", environ=environ)
+    assert (found["method"], found["installed"], found["http"]["port"]) == (None, False, 4318)
 
 
 @posix

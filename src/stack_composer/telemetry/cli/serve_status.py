@@ -6,12 +6,13 @@ this computer; nothing is sent to it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stack_composer.telemetry.cli import output, places
 from stack_composer.telemetry.cli.schedule import print_files, print_status, status_of
 from stack_composer.telemetry.cli.services import MANAGER_KEY, add_manager, service_of
 from stack_composer.telemetry.receive.probe import HOST, is_listening
+from stack_composer.telemetry.schedule.apply import ScheduleError
 
 if TYPE_CHECKING:
     import argparse
@@ -26,6 +27,9 @@ JSON_KEYS = {
 }
 
 
+_NO_MANAGER: dict[str, Any] = {"method": None, "installed": False, "current": False, "files": []}
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Which manager of services."""
     parser.epilog = "exit code: 0, installed or not"
@@ -35,18 +39,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Look, and print."""
     config = places.load(args)
-    job = service_of(args)
-    status = status_of(job)
+    try:
+        job = service_of(args)
+    except ScheduleError:
+        # No manager of services is known here, as in a container; a receiver may run.
+        job = None
+    status = _NO_MANAGER if job is None else status_of(job)
     ports = {"http": config.serve_http_port, "grpc": config.serve_grpc_port}
     answers = {name: bool(port) and is_listening(port) for name, port in ports.items()}
     if args.json:
         told = {name: {"port": ports[name], "answers": answers[name]} for name in ports}
         output.print_json({**status, **told})
         return 0
-    print_status(status, "service", "serve install")
+    if job is None:
+        output.facts("service", "no manager of services is known here")
+    else:
+        print_status(status, "service", "serve install")
     for name, port in ports.items():
         said = "answers" if answers[name] else "nothing answers"
         output.facts(name, f"{HOST}:{port}: {said}" if port else "off")
-    if status["current"]:
+    if job is not None and status["current"]:
         print_files(job, "by")
     return 0

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from stack_composer.telemetry.schedule.plans import Job
 
-MANAGER_KEY = {"method": f"the manager of services: {', '.join(METHODS)}"}
+MANAGER_KEY = {"method": f"the manager of services: {', '.join(METHODS)}; null: none is known"}
 
 
 def add_manager(parser: argparse.ArgumentParser) -> None:
