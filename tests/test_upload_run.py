@@ -182,6 +182,19 @@ def test_put_brings_whole_bundles_as_files(scene: Scene) -> None:
     assert b"signature" not in (scene.folder / "audit.jsonl").read_bytes()
 
 
+def test_each_bucket_of_a_host_has_a_ledger_of_its_own(scene: Scene) -> None:
+    fill(scene.folder)
+    put = 'protocol = "put"\n'
+    with serving() as server:
+        # What went as OTLP is no object yet, nor the other way round.
+        assert upload(scene.config(server.url)).records == 60
+        for path in ("one/{name}", "two/{name}", "one/in/{name}", "{name}", "one/{name}/x", "x"):
+            where = f"{server.url}/{path}?signature=a"
+            assert upload(scene.config(where, rest=put)).records == 60, path
+            assert upload(scene.config(where.replace("=a", "=b"), rest=put)).records == 0, path
+        assert upload(scene.config(server.url)).records == 0
+
+
 # -- servers that say no -------------------------------------------------------------------
 
 

@@ -44,7 +44,7 @@ class Ledger:
 
     def __init__(self, entries: Iterable[tuple[str, Entry]] = ()) -> None:
         """Take the entries of a log in their order, each with its id."""
-        self._parts: dict[tuple[str, str, str], dict[str, list[Range]]] = {}
+        self._parts: dict[tuple[str, str, str], dict[tuple[str, bool], list[Range]]] = {}
         waiting: dict[str, Entry] = {}
         for number, entry in entries:
             if entry.entry == SENDING:
@@ -59,7 +59,7 @@ class Ledger:
         selected = Selected(sent.since_ns, sent.until_ns, sent.name)
         for bundle, from_offset, from_record, to_offset, to_record in sent.parts:
             by_path = self._parts.setdefault((sent.to, sent.mode, bundle), {})
-            ranges = by_path.setdefault(sent.path, [])
+            ranges = by_path.setdefault((sent.path, sent.protocol == "put"), [])
             start = Position(from_offset, from_record)
             end = Position(to_offset, to_record)
             last = ranges[-1] if ranges else None
@@ -84,8 +84,37 @@ class Ledger:
         """
         by_path = self._parts.get((origin, mode, bundle), {})
         if path is not None:
-            return merged(by_path.get(plain_text(path), ()))
+            return merged(by_path.get((plain_text(path), False), ()))
         return merged(one for ranges in by_path.values() for one in ranges)
+
+    def put(self, origin: str, mode: str, bundle: str, *, path: str) -> list[Range]:
+        """As ``sent``, of what was put there as objects.
+
+        Args:
+            origin: As ``Destination.origin``.
+            mode: "raw" or "aggregate".
+            bundle: ``<stem>.<signal>``.
+            path: Of the URL as it is configured, with ``{name}`` where the object's name
+                stands; another bucket is another destination.
+        """
+        head, *tail = plain_text(path).split("{name}")
+        by_path = self._parts.get((origin, mode, bundle), {})
+        return merged(
+            one
+            for (found, is_put), ranges in by_path.items()
+            if is_put and _is_object(found, head, tail)
+            for one in ranges
+        )
+
+
+def _is_object(path: str, head: str, tail: list[str]) -> bool:
+    """Whether a path is ``head``, and behind it each of ``tail`` with one name before it."""
+    if not tail:
+        return path == head
+    if not path.startswith(head) or not path.endswith(tail[-1]):
+        return False
+    # A name has no slash in it; so no bucket within this one, and none around it, is it.
+    return path.count("/") == head.count("/") + sum(each.count("/") for each in tail)
 
 
 def merged(ranges: Iterable[Range]) -> list[Range]:

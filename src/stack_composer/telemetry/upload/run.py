@@ -346,8 +346,10 @@ def sent_to(
     def sent(key: str) -> Sequence[Range]:
         signal = "metrics" if mode == "aggregate" else key.rpartition(".")[2]
         # Another path is another destination; but an object's has its own name in it.
-        is_put = destination.protocol == "put"
-        path = None if is_put else path_of(destination.url_of(signal))
+        if destination.protocol == "put":
+            path = path_of(destination.way_of(signal).url)
+            return ledger.put(destination.origin, mode, key, path=path)
+        path = path_of(destination.url_of(signal))
         return ledger.sent(destination.origin, mode, key, path=path)
 
     return sent
