@@ -1040,7 +1040,7 @@ def test_a_month_of_requests_is_read_as_few_ranges() -> None:
         ]
     ledger = Ledger(entries)
     assert ledger.sent(ORIGIN, "raw", BUNDLE) == [Range(Position(0), Position(3_000), EVERYTHING)]
-    assert len(ledger._parts[ORIGIN, "raw", BUNDLE][""]) == 1
+    assert len(ledger._parts[ORIGIN, "raw", BUNDLE]["", False]) == 1
 
 
 def test_entries_are_read_with_the_ids_that_answers_name(place: Place) -> None:
