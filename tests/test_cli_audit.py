@@ -94,7 +94,7 @@ def test_each_request_is_a_row(place: Place) -> None:
     for word in (OTHER, "stream", "7 data points, aggregate", "900 B", "retry (200), 3 not taken"):
         assert word in said[3]
     assert said[4].endswith("not known")
-    assert said[5:] == ["3 requests, 1,027 records, 81 kB", "a server said: not now"]
+    assert said[5:] == ["3 requests, 1,027 records, 81 kB", "what was answered: not now"]
 
 
 def test_as_json_it_tells_all_of_each_entry(place: Place) -> None:

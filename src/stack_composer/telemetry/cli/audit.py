@@ -223,7 +223,7 @@ def _print(rows: list[dict[str, Any]], requests: list[dict[str, Any]]) -> None:
         if "note" in row:
             output.say(f"{row['time'][:19].replace('T', ' ')}: {row['note']}")
     for message in sorted({row["message"] for row in requests if row["message"]}):
-        output.say(f"a server said: {message}")
+        output.say(f"what was answered: {message}")
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:

@@ -160,7 +160,7 @@ def sending_of(config: Config) -> dict[str, Any]:
 def _sent(directory: str) -> dict[str, Any]:
     """What left lately, by the audit log."""
     from stack_composer.telemetry.upload.entries import SENDING, time_text
-    from stack_composer.telemetry.upload.history import read_history
+    from stack_composer.telemetry.upload.history import may_have_left, read_history
 
     since_ns = max(effects.wall_ns() - SENT_SINCE_NS, 0)
     since = time_text(since_ns)
@@ -173,7 +173,7 @@ def _sent(directory: str) -> dict[str, Any]:
                 requests = [pair for pair in history if pair[0].entry == SENDING]
     except StoreError:
         return {"sent": None, "last_sent": None}
-    late = [pair for pair in requests if pair[0].time >= since]
+    late = [pair for pair in requests if pair[0].time >= since and may_have_left(pair[1])]
     last = None
     if requests:
         entry, answer = requests[-1]

@@ -182,3 +182,8 @@ def read_history(directory: str, *, since_ns: int = 0) -> list[tuple[Entry, Entr
             place = waiting.pop(entry.of)
             found[place] = (found[place][0], entry)
     return found
+
+
+def may_have_left(answer: Entry | None) -> bool:
+    """Whether anything of a request can have left: not if nobody took the connection."""
+    return answer is None or answer.status != "no connection"
