@@ -170,11 +170,11 @@ def test_systemd_is_told_and_told_again(home: dict[str, str], tmp_path: Path) ->
 def test_no_secret_of_the_environment_is_written(home: dict[str, str], tmp_path: Path) -> None:
     """It is said that the token is left out, and systemd told where the user may put it."""
     secret = "s3cret" + "-of-mine"
-    environ = {**home, services.TOKEN_VARIABLE: secret, "OTEL_EXPORTER_OTLP_HEADERS": secret}
+    environ = {**home, services.CREDENTIAL_VARIABLE: secret, "OTEL_EXPORTER_OTLP_HEADERS": secret}
     done = run(*SERVE, "install", "--dry-run", *SYSTEMD, environ=environ)
     assert done.returncode == 0
     assert secret not in done.stdout + done.stderr
-    assert services.TOKEN_VARIABLE in done.stderr
+    assert services.CREDENTIAL_VARIABLE in done.stderr
     assert f"EnvironmentFile=-{tmp_path}/config/stack-composer/serve.env" in done.stdout
 
 

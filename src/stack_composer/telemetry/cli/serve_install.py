@@ -21,7 +21,7 @@ from stack_composer.telemetry.cli.schedule import (
     install_after_showing,
 )
 from stack_composer.telemetry.cli.services import MANAGER_KEY, add_manager, service_of
-from stack_composer.telemetry.schedule.services import TOKEN_VARIABLE
+from stack_composer.telemetry.schedule.services import CREDENTIAL_VARIABLE
 
 if TYPE_CHECKING:
     import argparse
@@ -42,9 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Show, ask, install."""
-    if os.environ.get(TOKEN_VARIABLE):
+    if os.environ.get(CREDENTIAL_VARIABLE):
         output.note(
-            f"{TOKEN_VARIABLE} is set here, and is not written into the service: without it the "
-            "service asks for no token; see --help"
+            f"{CREDENTIAL_VARIABLE} is set here, and is not written into the service: without it "
+            "the service asks for no token; see --help"
         )
     return install_after_showing(service_of(args), args, "a service")

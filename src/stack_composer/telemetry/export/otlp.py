@@ -15,10 +15,10 @@ be started any more (CPython 3.12 and later).
 
 from __future__ import annotations
 
-import logging  # noqa: F401 - so that its hooks of forks are set before ours
 import os
 import threading
 from collections import deque
+from importlib import import_module
 
 from stack_composer.telemetry import effects
 from stack_composer.telemetry.record import recorder
@@ -133,7 +133,7 @@ class Feed:
             with imports:
                 from stack_composer.telemetry.upload.stream import Stream
             Stream(self._config, self._purpose, self.directory, self, imports).run()
-        except Exception:  # noqa: BLE001 - it is counted, and the program goes on
+        except Exception:
             recorder.fault("stream")
 
     def finish(self) -> None:
@@ -356,6 +356,7 @@ def _carried(job: Callable[[], None], name: str) -> threading.Thread | None:
 imports = Imports()
 
 if hasattr(os, "register_at_fork"):
+    import_module("logging")  # Its own hooks are set first, as ``imports`` relies on.
     os.register_at_fork(
         before=imports.hold,
         after_in_parent=imports.let_go,

@@ -201,7 +201,7 @@ class Connection(asyncio.Protocol):
             return
         self._be_idle()
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - its signature
+    def connection_lost(self, _exc: Exception | None) -> None:
         """End; what was being received is forgotten."""
         self._server.forget(self)
         self._stop_waiting()

@@ -17,7 +17,7 @@ from stack_composer.telemetry.errors import ReceiveError
 from stack_composer.telemetry.receive.gate import Gate
 from stack_composer.telemetry.receive.http import HttpServer, Limits
 from stack_composer.telemetry.receive.writing import Receiving
-from stack_composer.telemetry.schedule.services import TOKEN_VARIABLE
+from stack_composer.telemetry.schedule.services import CREDENTIAL_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,7 +76,7 @@ async def _serve(
 ) -> None:
     ending = asyncio.Event()
     _hear_signals(ending)
-    token = os.environ.get(TOKEN_VARIABLE, "")
+    token = os.environ.get(CREDENTIAL_VARIABLE, "")
     gate = Gate(hosts=config.serve_hosts, origins=config.serve_origins, token=token)
     limits = Limits(
         request_bytes_max=config.serve_request_bytes_max,

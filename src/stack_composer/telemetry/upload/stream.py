@@ -219,7 +219,7 @@ class Stream:
                 # A missing extra, a wrong address: nobody else would tell.
                 recorder.fault(self._purpose)
             self._fail(str(error), BROKEN_S)
-        except Exception:  # noqa: BLE001 - it is counted, and the program goes on
+        except Exception:
             recorder.fault("stream")
             self._fail("an error of our own", BROKEN_S)
 
@@ -370,7 +370,8 @@ class Stream:
 
     def _send_own(self) -> bool:
         """Send what is new; False if something hinders it."""
-        return all([self._send_new(own) for own in list(self._own.values())])  # noqa: C419 - each
+        done = [self._send_new(own) for own in list(self._own.values())]  # Each, whatever it says.
+        return all(done)
 
     def _send_new(self, own: Own) -> bool:
         while own.place is not None and (self._feed.is_ending or self._is_turn_of(own)):
