@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,9 @@ from stack_composer.telemetry import effects
 from stack_composer.telemetry.cli import audit as audit_command
 from stack_composer.telemetry.cli import data_erase, data_export
 from stack_composer.telemetry.cli import status as status_command
+from stack_composer.telemetry.config import load_config
 from stack_composer.telemetry.upload import audit as audit_module
+from stack_composer.telemetry.upload import consent
 from stack_composer.telemetry.upload.audit import Audit, Part, Position, Selected, Sending
 
 ORIGIN = "https://collector.example:443"
@@ -95,6 +98,45 @@ def test_each_request_is_a_row(place: Place) -> None:
         assert word in said[3]
     assert said[4].endswith("not known")
     assert said[5:] == ["3 requests, 1,027 records, 81 kB", "what was answered: not now"]
+
+
+def test_an_exporter_without_its_extra_is_held_back(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {"exporter": ["file", "otlp_http"], "upload_enabled": True, "otlp_endpoint": ORIGIN}
+    config = load_config({**given, "directory": str(place.folder)})
+    consent.give(config, ORIGIN, by="--yes")
+    (exporter,) = status_command.sending_of(config)["exporters"]
+    assert exporter["is_sending"] is True
+    monkeypatch.setitem(sys.modules, "urllib3", None)
+    (exporter,) = status_command.sending_of(config)["exporters"]
+    assert (exporter["is_sending"], exporter["to"]) == (False, ORIGIN)
+    assert "urllib3" in exporter["reason"]
+
+
+def test_what_reached_nobody_did_not_leave(place: Place) -> None:
+    place.deliver(request())
+    number = place.log.sending(request())
+    place.log.answer(number, verdict="retry", status="no connection", message="nobody listens")
+    said = ok("telemetry", "audit", environ={"COLUMNS": "200"}).splitlines()
+    assert said[-2:] == [
+        "1 request, 510 records, 40 kB; 1 more reached nobody",
+        "what was answered: nobody listens",
+    ]
+    found = ok_json("telemetry", "audit")
+    assert (found["requests"], found["records"], found["reached_nobody"]) == (1, 510, 1)
+    sent = ok_json("telemetry", "status")["sent"]
+    assert (sent["requests"], sent["records"]) == (1, 510)
+
+
+def test_lines_that_cannot_be_read_are_told(place: Place) -> None:
+    place.deliver(request())
+    place.path.write_bytes(place.path.read_bytes() + b"not json\n")
+    assert ok_json("telemetry", "audit")["unreadable"] == 1
+    assert ok_json("telemetry", "status")["sent"]["unreadable"] == 1
+    assert "1 line of the log cannot be read" in ok("telemetry", "status")
+    place.path.write_bytes(b"not json\n")
+    assert "1 line of the log cannot be read" in ok("telemetry", "status")
 
 
 def test_as_json_it_tells_all_of_each_entry(place: Place) -> None:
@@ -268,12 +310,23 @@ def test_old_parts_are_forgotten_after_showing_them(
 # What status says.
 
 
+def sent(requests: int, records: int, bytes_: int, *, unanswered: int) -> dict[str, int]:
+    told = {"requests": requests, "records": records, "bytes": bytes_}
+    return {**told, "unanswered": unanswered, "unreadable": 0}
+
+
 def test_status_says_why_nothing_leaves(place: Place) -> None:
     found = ok_json("telemetry", "status")
     assert set(found) == set(status_command.JSON_KEYS)
     assert (found["upload"], found["upload_reason"]) == ("off", "upload_enabled = false (default)")
     assert (found["upload_to"], found["exporters"], found["last_sent"]) == (None, [], None)
-    assert found["sent"] == {"requests": 0, "records": 0, "bytes": 0, "unanswered": 0}
+    assert found["sent"] == {
+        "requests": 0,
+        "records": 0,
+        "bytes": 0,
+        "unanswered": 0,
+        "unreadable": 0,
+    }
     place.configure("[telemetry]\nupload_enabled = true\n")
     assert "upload    off: there is no destination: upload.endpoint is not set\n" in ok(
         "telemetry", "status"
@@ -321,7 +374,13 @@ def test_status_says_what_left_lately(place: Place, monkeypatch: pytest.MonkeyPa
     place.deliver(request())
     place.log.sending(request(origin=OTHER, records=3, bytes=70))
     found = ok_json("telemetry", "status")
-    assert found["sent"] == {"requests": 2, "records": 513, "bytes": 40_070, "unanswered": 1}
+    assert found["sent"] == {
+        "requests": 2,
+        "records": 513,
+        "bytes": 40_070,
+        "unanswered": 1,
+        "unreadable": 0,
+    }
     last = found["last_sent"]
     assert (last["to"], last["records"], last["bytes"], last["verdict"]) == (OTHER, 3, 70, None)
     said = ok("telemetry", "status")

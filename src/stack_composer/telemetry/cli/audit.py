@@ -13,6 +13,7 @@ old parts of it (of 8 MB, before they were packed), after showing which, and not
 from __future__ import annotations
 
 import os
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from stack_composer.telemetry import effects
@@ -36,9 +37,12 @@ JSON_KEYS = {
     " bytes, sha256 (of the body as it left; of gRPC before it packs it), verdict, status,"
     " rejected and message (null while no answer is known); of each consent time, to, consent,"
     " policy_version and by; of what the log says of itself time and note",
-    "requests": "how many requests are listed",
+    "requests": "how many of the listed requests may have left: all but those that found no"
+    " connection",
     "records": "of how many records",
     "bytes": "of how many bytes, as they left; of gRPC before it packs them",
+    "reached_nobody": "how many requests found no connection",
+    "unreadable": "how many lines of the log are damaged",
     "forgotten": "names of the parts that --forget-before deleted",
     "verified": "null, or with --verify: ok, lines, requests, unanswered, torn, is_anchored,"
     " problems (line, 0 for the end, and what) and problem_count; of the whole log",
@@ -79,16 +83,20 @@ def run(args: argparse.Namespace) -> int:
     if args.forget_before is not None:
         return _forget(args, directory)
     verified = _verified(directory) if args.verify else None
-    rows = [] if args.verify else _chosen(args, directory)
+    counts: Counter[str] = Counter()
+    rows = [] if args.verify else _chosen(args, directory, counts)
     requests = [row for row in rows if "sha256" in row]
+    left = [row for row in requests if row["status"] != history.NO_CONNECTION]
     if args.json:
         output.print_json(
             {
                 "path": os.path.join(directory, names.AUDIT),
                 "entries": rows,
-                "requests": len(requests),
-                "records": sum(row["records"] for row in requests),
-                "bytes": sum(row["bytes"] for row in requests),
+                "requests": len(left),
+                "records": sum(row["records"] for row in left),
+                "bytes": sum(row["bytes"] for row in left),
+                "reached_nobody": len(requests) - len(left),
+                "unreadable": counts["unreadable"],
                 "forgotten": [],
                 "verified": None if verified is None else _as_json(verified),
             }
@@ -96,7 +104,8 @@ def run(args: argparse.Namespace) -> int:
     elif verified is not None:
         _print_verified(verified)
     else:
-        _print(rows, requests)
+        _print(args, rows, left, len(requests) - len(left))
+        _tell_damage(counts["unreadable"])
     return int(bool(verified and verified.problems))
 
 
@@ -139,7 +148,8 @@ def _forget(args: argparse.Namespace, directory: str) -> int:
     gone = Audit(directory, os.path.dirname(config_place()[0])).forget(before_ns)
     if args.json:
         path = os.path.join(directory, names.AUDIT)
-        nothing = {"entries": [], "requests": 0, "records": 0, "bytes": 0, "verified": None}
+        none = dict.fromkeys(("requests", "records", "bytes", "reached_nobody", "unreadable"), 0)
+        nothing: dict[str, Any] = {"entries": [], **none, "verified": None}
         output.print_json({"path": path, **nothing, "forgotten": gone})
     elif gone:
         output.say(f"deleted {output.counted(len(gone), 'part')}")
@@ -195,22 +205,34 @@ def _answer(entry: entries.Entry | None) -> dict[str, Any]:
     }
 
 
-def _chosen(args: argparse.Namespace, directory: str) -> list[dict[str, Any]]:
+def _chosen(args: argparse.Namespace, directory: str, counts: Counter[str]) -> list[dict[str, Any]]:
     since_ns, until_ns = places.window(args.since, args.until, now_ns=effects.wall_ns())
     since = entries.time_text(since_ns) if since_ns else ""
     until = entries.time_text(until_ns) if until_ns else "~"
     rows = [
         _row(entry, answer)
-        for entry, answer in history.read_history(directory, since_ns=since_ns)
+        for entry, answer in history.read_history(directory, since_ns=since_ns, counts=counts)
         # Times are written in one length, so texts compare as they do.
         if since <= entry.time < until and (not args.to or args.to in entry.to)
     ]
     return [row for row in rows if row is not None]
 
 
-def _print(rows: list[dict[str, Any]], requests: list[dict[str, Any]]) -> None:
+def _tell_damage(lines: int) -> None:
+    if lines:
+        found = output.counted(lines, "line")
+        output.note(f"{found} of the log cannot be read: 'telemetry audit --verify' says where")
+
+
+def _print(
+    args: argparse.Namespace,
+    rows: list[dict[str, Any]],
+    requests: list[dict[str, Any]],
+    in_vain: int,
+) -> None:
     if not rows:
-        output.say("nothing left this computer")
+        chosen = " that was asked for" if args.since or args.until or args.to else ""
+        output.say(f"nothing{chosen} left this computer")
         return
     heads = ("to", "when (UTC)", "plan", "what", "bytes", "sha256", "answer")
     listed = [_cells(row) for row in rows if "note" not in row]
@@ -218,11 +240,12 @@ def _print(rows: list[dict[str, Any]], requests: list[dict[str, Any]]) -> None:
         output.table(heads, listed)
     records = output.counted(sum(row["records"] for row in requests), "record")
     size = output.bytes_text(sum(row["bytes"] for row in requests))
-    output.say(f"{output.counted(len(requests), 'request')}, {records}, {size}")
+    more = f"; {in_vain:,} more reached nobody" if in_vain else ""
+    output.say(f"{output.counted(len(requests), 'request')}, {records}, {size}{more}")
     for row in rows:
         if "note" in row:
             output.say(f"{row['time'][:19].replace('T', ' ')}: {row['note']}")
-    for message in sorted({row["message"] for row in requests if row["message"]}):
+    for message in sorted({row["message"] for row in rows if row.get("message")}):
         output.say(f"what was answered: {message}")
 
 

@@ -23,7 +23,7 @@ class Purpose(NamedTuple):
     Attributes:
         name: "upload", or of an exporter.
         origins: As ``Destination.origin``; "" if there is no destination.
-        problem: Why there is none, or "".
+        problem: Why there is none, or why nothing can be sent to it, or "".
         hint: What to do about it.
     """
 
@@ -36,11 +36,15 @@ class Purpose(NamedTuple):
 def purposes_of(config: Config) -> list[Purpose]:
     """What is configured to send: uploads, and exporters over the network."""
     from stack_composer.telemetry.send.destination import destination_of
+    from stack_composer.telemetry.send.sender import what_is_missing
 
     found = []
     for name in ("upload", *(each for each in config.exporter if each in NETWORK_EXPORTERS)):
         try:
-            found.append(Purpose(name, destination_of(config, name).origin))
+            destination = destination_of(config, name)
+            missing = what_is_missing(destination)
+            problem = ("", "") if missing is None else (str(missing), missing.hint)
+            found.append(Purpose(name, destination.origin, *problem))
         except SendError as error:
             found.append(Purpose(name, "", str(error), error.hint))
     return found

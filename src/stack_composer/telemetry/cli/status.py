@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from stack_composer.telemetry import effects
@@ -34,7 +35,8 @@ JSON_KEYS = {
     "exporters": "of each exporter over the network name, to (null without a destination),"
     " is_sending, and reason: the consent, or why it is held back",
     "sent": "of what left in the last 7 days requests, records, bytes (as they left) and"
-    " unanswered: requests whose answer is not known; null if the audit log cannot be read",
+    " unanswered: requests whose answer is not known, and unreadable: lines of the audit log"
+    " that are damaged; null if it cannot be read",
     "last_sent": "time, to, records, bytes and verdict (null: not known) of the last request;"
     " null if nothing ever left",
     "directory": "the folder",
@@ -138,7 +140,7 @@ def sending_of(config: Config) -> dict[str, Any]:
     for purpose in purposes_of(config):
         decided = forbids or permission_for(config, consents, purpose.origins)
         reason = purpose.problem if purpose.problem and not forbids else decided.reason
-        states.append((purpose, decided.allowed, reason))
+        states.append((purpose, decided.allowed and not purpose.problem, reason))
     upload, is_on, why = states[0]
     return {
         "upload": "on" if is_on else "off",
@@ -165,11 +167,13 @@ def _sent(directory: str) -> dict[str, Any]:
     since_ns = max(effects.wall_ns() - SENT_SINCE_NS, 0)
     since = time_text(since_ns)
     requests: list[tuple[Entry, Entry | None]] = []
+    counts: Counter[str] = Counter()
     try:
         # All of it only if nothing left lately: the last request may be long ago.
         for begin_ns in (since_ns, 0):
             if not requests:
-                history = read_history(directory, since_ns=begin_ns)
+                counts.clear()
+                history = read_history(directory, since_ns=begin_ns, counts=counts)
                 requests = [pair for pair in history if pair[0].entry == SENDING]
     except StoreError:
         return {"sent": None, "last_sent": None}
@@ -190,6 +194,7 @@ def _sent(directory: str) -> dict[str, Any]:
             "records": sum(entry.records for entry, _ in late),
             "bytes": sum(entry.bytes for entry, _ in late),
             "unanswered": sum(answer is None for _, answer in late),
+            "unreadable": counts["unreadable"],
         },
         "last_sent": last,
     }
@@ -208,6 +213,9 @@ def _print_sending(found: dict[str, Any]) -> None:
     if sent is None:
         output.facts("sent", "the audit log cannot be read; 'doctor' says why")
         return
+    if sent["unreadable"]:
+        lines = output.counted(sent["unreadable"], "line")
+        output.facts("audit", f"{lines} of the log cannot be read: 'telemetry audit --verify'")
     if last is None:
         output.facts("sent", "nothing ever left this computer, by the audit log")
         return

@@ -148,18 +148,30 @@ def open_sender(destination: Destination, environ: Mapping[str, str] | None = No
     import os
 
     environ = os.environ if environ is None else environ
+    missing = what_is_missing(destination)
+    if missing is not None:
+        raise missing
     if destination.protocol == "grpc":
-        try:
-            from stack_composer.telemetry.send.grpc import GrpcSender
-        except ImportError:
-            raise _missing("gRPC needs the package grpcio", "grpc") from None
+        from stack_composer.telemetry.send.grpc import GrpcSender
+
         return GrpcSender(destination, environ)
-    try:
-        from stack_composer.telemetry.send.http import HttpSender
-    except ImportError:
-        raise _missing("sending needs the package urllib3", "upload") from None
+    from stack_composer.telemetry.send.http import HttpSender
+
     return HttpSender(destination, environ)
 
 
-def _missing(message: str, extra: str) -> SendError:
+def what_is_missing(destination: Destination) -> SendError | None:
+    """Say which extra a destination needs and is not installed; None if all is there.
+
+    Nothing is imported for it.
+    """
+    from importlib.util import find_spec
+
+    module, message, extra = _NEEDED_BY_GRPC if destination.protocol == "grpc" else _NEEDED
+    if find_spec(module) is not None:
+        return None
     return SendError(message, hint=f"pip install 'stack-composer-telemetry[{extra}]'")
+
+
+_NEEDED: Final = "urllib3", "sending needs the package urllib3", "upload"
+_NEEDED_BY_GRPC: Final = "grpc", "gRPC needs the package grpcio", "grpc"

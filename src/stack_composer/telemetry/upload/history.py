@@ -18,6 +18,7 @@ from stack_composer.telemetry.upload.entries import (
     ANSWER,
     ID_CHARS,
     SENDING,
+    TORN,
     Entry,
     decode_entry,
     hash_of,
@@ -144,36 +145,48 @@ def _lines(pieces: Iterable[bytes]) -> Iterator[bytes]:
         yield from lines
 
 
-def read_entries(directory: str, *, since_ns: int = 0) -> Iterator[tuple[str, Entry]]:
-    """Yield each entry with its id; lines that are no entries are ``verify``'s to tell of.
+def read_entries(
+    directory: str, *, since_ns: int = 0, counts: Counter[str] | None = None
+) -> Iterator[tuple[str, Entry]]:
+    """Yield each entry with its id; where lines are no entries, ``verify`` tells.
 
-    ``since_ns`` is as ``read_parts`` has it: some older ones come too.
+    ``since_ns`` is as ``read_parts`` has it: some older ones come too. Such lines are
+    counted in ``counts`` as "unreadable", but for those that the log calls torn itself.
 
     Raises:
         StoreError: As ``read_parts``.
     """
+    counts = Counter() if counts is None else counts
+    is_readable = True
     for _, lines in read_parts(directory, since_ns=since_ns):
         for line in lines:
             try:
                 entry = decode_entry(line)
             except msgspec.MsgspecError:
+                counts["unreadable"] += 1
+                is_readable = False
                 continue
+            if entry.entry == TORN and not is_readable:
+                counts["unreadable"] -= 1
+            is_readable = True
             # Only a request is ever referred to.
             yield (hash_of(line)[:ID_CHARS] if entry.entry == SENDING else ""), entry
 
 
-def read_history(directory: str, *, since_ns: int = 0) -> list[tuple[Entry, Entry | None]]:
+def read_history(
+    directory: str, *, since_ns: int = 0, counts: Counter[str] | None = None
+) -> list[tuple[Entry, Entry | None]]:
     """Read all entries but answers, in their order, each request with its answer.
 
     None stands where there is no answer: it is not known, or the entry is no request.
-    ``since_ns`` is as ``read_parts`` has it.
+    ``since_ns`` and ``counts`` are as ``read_entries`` has them.
 
     Raises:
         StoreError: As ``read_parts``.
     """
     found: list[tuple[Entry, Entry | None]] = []
     waiting: dict[str, int] = {}
-    for number, entry in read_entries(directory, since_ns=since_ns):
+    for number, entry in read_entries(directory, since_ns=since_ns, counts=counts):
         if entry.entry == SENDING:
             waiting[number] = len(found)
         if entry.entry != ANSWER:
@@ -184,6 +197,10 @@ def read_history(directory: str, *, since_ns: int = 0) -> list[tuple[Entry, Entr
     return found
 
 
+NO_CONNECTION: Final = "no connection"
+"""The status of a request that nobody took, or whose destination has no address."""
+
+
 def may_have_left(answer: Entry | None) -> bool:
     """Whether anything of a request can have left: not if nobody took the connection."""
-    return answer is None or answer.status != "no connection"
+    return answer is None or answer.status != NO_CONNECTION
