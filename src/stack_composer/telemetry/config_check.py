@@ -294,12 +294,17 @@ def _decode(option: Option, text: str) -> Any:
     return check_value(option, text, variable)
 
 
+def is_promised(text: str) -> bool:
+    """Whether a variable of a promise, not to record or not to send, is set: unless it says no."""
+    return text.strip().lower() not in ("0", "false", "no", "off", "")
+
+
 def _decode_bool(option: Option, text: str) -> bool:
     word = text.strip().lower()
     if option.name in ("gdpr", "do_not_track"):
         # OpenTelemetry takes all but "true" for false. For a promise not to record, or not
         # to send, that is the wrong way to fail: GDPR=1 must not leave recording on.
-        return word not in ("0", "false", "no", "off", "")
+        return is_promised(word)
     if word not in ("true", "false", ""):
         message = f"{option.variable} is neither true nor false"
         raise ConfigError(message, hint="only true turns it on")

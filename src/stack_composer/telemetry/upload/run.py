@@ -290,36 +290,16 @@ class Upload:
         allowed = permission(self._config, self._destination.origin)
         if not allowed.allowed:
             raise _EndError(Left(f"nothing may leave any more: {allowed.reason}", allowed.hint))
-        number = self._audit.sending(self._entry(batch, message))
-        outcome = self._sender.send(message)
-        if outcome.verdict == "too_large":
-            self._halves = batch.halves()
-            if not self._halves:
-                outcome = outcome._replace(verdict=PASSED_OVER)
-        self._audit.answer(
-            number,
-            verdict=outcome.verdict,
-            status=outcome.status,
-            rejected=outcome.rejected,
-            message=outcome.message,
-        )
-        return outcome
-
-    def _entry(self, batch: AnyBatch, message: Message) -> Sending:
-        destination = self._destination
-        return Sending(
-            origin=destination.origin,
-            path=path_of(message.url),
-            purpose=destination.purpose,
-            protocol=destination.protocol,
+        outcome, self._halves = attempt(
+            self._audit,
+            self._sender,
+            self._destination,
+            batch,
+            message,
             plan=self._plan.id,
             mode=self._plan.terms.mode,
-            selected=batch.portion.selected,
-            parts=(Part(batch.portion.key, batch.start, batch.end),),
-            records=message.records,
-            bytes=len(message.body),
-            sha256=hashlib.sha256(message.body).hexdigest(),
         )
+        return outcome
 
     def _wait(self, wait_s: float, outcome: Outcome) -> None:
         end_ns = effects.monotonic_ns() + int(wait_s * 1e9)
@@ -328,6 +308,65 @@ class Upload:
             self._watch(self.result)
             time.sleep(min(left_s, _SLICE_S))
         self.result.waiting = ""
+
+
+def attempt(
+    audit: Audit,
+    sender: Sender,
+    destination: Destination,
+    batch: AnyBatch,
+    message: Message,
+    *,
+    plan: str,
+    mode: str,
+) -> tuple[Outcome, Sequence[AnyBatch]]:
+    """Note a request, send it, note what came of it: nothing leaves in another way.
+
+    Args:
+        audit: Where it is noted.
+        sender: Who brings it there.
+        destination: To whom.
+        batch: What it holds.
+        message: The request.
+        plan: Its id, "" for a stream.
+        mode: "raw" or "aggregate".
+
+    Returns:
+        What came of it, and of a batch that is too large its halves. One that has none
+        is ``PASSED_OVER``: no other attempt would fare better.
+
+    Raises:
+        StoreError: It cannot be noted. Before it left: then it did not.
+    """
+    number = audit.sending(
+        Sending(
+            origin=destination.origin,
+            path=path_of(message.url),
+            purpose=destination.purpose,
+            protocol=destination.protocol_of(batch.signal),
+            plan=plan,
+            mode=mode,
+            selected=batch.portion.selected,
+            parts=(Part(batch.portion.key, batch.start, batch.end),),
+            records=message.records,
+            bytes=len(message.body),
+            sha256=hashlib.sha256(message.body).hexdigest(),
+        )
+    )
+    outcome = sender.send(message)
+    halves: Sequence[AnyBatch] = ()
+    if outcome.verdict == "too_large":
+        halves = batch.halves()
+        if not halves:
+            outcome = outcome._replace(verdict=PASSED_OVER)
+    audit.answer(
+        number,
+        verdict=outcome.verdict,
+        status=outcome.status,
+        rejected=outcome.rejected,
+        message=outcome.message,
+    )
+    return outcome, halves
 
 
 def covered(portion: Portion, end: Position | None = None) -> int:

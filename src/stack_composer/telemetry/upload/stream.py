@@ -23,12 +23,13 @@ process died one request at most goes twice.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
+from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from stack_composer.telemetry import effects
 from stack_composer.telemetry.config import signature
+from stack_composer.telemetry.config_check import is_promised
 from stack_composer.telemetry.errors import SendError, TelemetryError
 from stack_composer.telemetry.record import recorder
 from stack_composer.telemetry.send.backoff import Backoff
@@ -36,11 +37,11 @@ from stack_composer.telemetry.send.destination import destination_of
 from stack_composer.telemetry.send.sender import message_of, open_sender, user_agent
 from stack_composer.telemetry.store import keys
 from stack_composer.telemetry.store.reader import list_bundles
-from stack_composer.telemetry.upload.audit import Part, Position, Sending, audit_of
+from stack_composer.telemetry.upload.audit import Position, audit_of
 from stack_composer.telemetry.upload.batches import Batches
 from stack_composer.telemetry.upload.consent import consent_path, read_consents
 from stack_composer.telemetry.upload.follow import NewLines, Own
-from stack_composer.telemetry.upload.ledger import PASSED_OVER, read_ledger
+from stack_composer.telemetry.upload.ledger import read_ledger
 from stack_composer.telemetry.upload.outbox import Outbox
 from stack_composer.telemetry.upload.permission import Permission, permission_for
 from stack_composer.telemetry.upload.plan import (
@@ -53,7 +54,7 @@ from stack_composer.telemetry.upload.plan import (
 )
 from stack_composer.telemetry.upload.pseudonyms import pseudonyms_of
 from stack_composer.telemetry.upload.queue import Queue, Queues, origin_bytes
-from stack_composer.telemetry.upload.run import BATCH_BYTES_MIN, path_of
+from stack_composer.telemetry.upload.run import BATCH_BYTES_MIN, attempt, path_of
 
 if TYPE_CHECKING:
     from collections import deque
@@ -64,9 +65,9 @@ if TYPE_CHECKING:
     from stack_composer.telemetry.config import Config
     from stack_composer.telemetry.send.answers import Outcome
     from stack_composer.telemetry.send.destination import Destination
-    from stack_composer.telemetry.send.sender import Message, Sender
+    from stack_composer.telemetry.send.sender import Sender
     from stack_composer.telemetry.store.reader import BundleInfo
-    from stack_composer.telemetry.upload.batches import Batch
+    from stack_composer.telemetry.upload.batches import AnyBatch
     from stack_composer.telemetry.upload.queue import Left
 
 PACE_S: Final = 0.35
@@ -418,7 +419,7 @@ class Stream:
 
     # -- requests ----------------------------------------------------------------------
 
-    def _deliver(self, batch: Batch, advance: Callable[[Position], None]) -> bool:
+    def _deliver(self, batch: AnyBatch, advance: Callable[[Position], None]) -> bool:
         """Send one batch; False if that has to wait, or must not be.
 
         ``advance`` is told up to where all is settled.
@@ -426,8 +427,12 @@ class Stream:
         if not self._may_send():
             return False
         assert self._line is not None
-        message = message_of(self._line.destination, batch.signal, batch.body, batch.records)
-        halves, outcome = self._attempt(batch, message)
+        to = self._line.destination
+        message = message_of(to, batch.signal, batch.body, batch.records)
+        outcome, halves = attempt(
+            self._audit, self._line.sender, to, batch, message, plan="", mode="raw"
+        )
+        self._is_unflushed = True
         if halves:
             # What follows is made smaller at once, instead of being sent twice each.
             bytes_max = max(len(batch.body) // 2, BATCH_BYTES_MIN)
@@ -444,39 +449,7 @@ class Stream:
             return False
         return self._gate is not None and self._gate.is_open()
 
-    def _attempt(self, batch: Batch, message: Message) -> tuple[list[Batch], Outcome]:
-        """Note it, send it, note what came of it; if it is too large, give its halves."""
-        assert self._line is not None
-        destination = self._line.destination
-        number = self._audit.sending(
-            Sending(
-                origin=destination.origin,
-                path=path_of(message.url),
-                purpose=destination.purpose,
-                protocol=destination.protocol_of(batch.signal),
-                plan="",
-                mode="raw",
-                selected=EVERYTHING,
-                parts=(Part(batch.portion.key, batch.start, batch.end),),
-                records=message.records,
-                bytes=len(message.body),
-                sha256=hashlib.sha256(message.body).hexdigest(),
-            )
-        )
-        outcome = self._line.sender.send(message)
-        halves = batch.halves() if outcome.verdict == "too_large" else []
-        is_hopeless = outcome.verdict == "too_large" and not halves
-        self._audit.answer(
-            number,
-            verdict=PASSED_OVER if is_hopeless else outcome.verdict,
-            status=outcome.status,
-            rejected=outcome.rejected,
-            message=outcome.message,
-        )
-        self._is_unflushed = True
-        return halves, outcome
-
-    def _judge(self, outcome: Outcome, batch: Batch) -> bool:
+    def _judge(self, outcome: Outcome, batch: AnyBatch) -> bool:
         """Go on, or not, as an answer says; count what is given up."""
         if outcome.verdict == "retry":
             self._fail(_said(outcome), self._backoff.failed(outcome.retry_after_s))
@@ -580,8 +553,7 @@ class Stream:
 
 def _is_said(variable: str) -> bool:
     """Whether a variable of a promise is set, as the configuration reads those."""
-    word = os.environ.get(variable, "").strip().lower()
-    return word not in ("", "0", "false", "no", "off")
+    return is_promised(os.environ.get(variable, ""))
 
 
 def _state_of(path: str) -> tuple[int, ...] | None:
@@ -601,15 +573,11 @@ def _load(destination: Destination) -> None:
 
     All of it at once, as nothing may be imported at the moment of a fork.
     """
+    way = "grpc" if destination.protocol == "grpc" else "http"
     with contextlib.suppress(ImportError):
-        if destination.protocol == "grpc":
-            from stack_composer.telemetry.send import grpc  # noqa: F401
-        else:
-            from stack_composer.telemetry.send import http  # noqa: F401
-    import gzip  # noqa: F401
-
-    from stack_composer.telemetry.store import unpack, zstd  # noqa: F401
-
+        import_module(f"stack_composer.telemetry.send.{way}")
+    for name in ("gzip", "stack_composer.telemetry.store.unpack"):
+        import_module(name)
     user_agent()
     # What looks up a name encodes it so.
     "name".encode("idna")
