@@ -132,8 +132,7 @@ class Reader:
     def _resource(
         self, data: bytes, held: _Fields, budget: wire.Budget, counts: otlp.Counts
     ) -> Resource:
-        raw = b"".join([data[a:b] for a, b in held[0x0A]])
-        url = _last_text(data, held, counts)
+        raw, url = _first_and_url(data, held, counts)
         known = self._resources.get((raw, url))
         if known is None:
             given = wire.decode_message(wire.RESOURCE, raw, 0, len(raw), budget, counts)
@@ -142,8 +141,7 @@ class Reader:
         return known
 
     def _scope(self, data: bytes, held: _Fields, budget: wire.Budget, counts: otlp.Counts) -> Scope:
-        raw = b"".join([data[a:b] for a, b in held[0x0A]])
-        url = _last_text(data, held, counts)
+        raw, url = _first_and_url(data, held, counts)
         known = self._scopes.get((raw, url))
         if known is None:
             given = wire.decode_message(wire.SCOPE, raw, 0, len(raw), budget, counts)
@@ -354,6 +352,11 @@ def _fields(data: bytes, at: int, end: int, budget: wire.Budget) -> _Fields:
         if may_be_many and len(places) > budget.left:
             budget.take(len(places))
     return found
+
+
+def _first_and_url(data: bytes, held: _Fields, counts: otlp.Counts) -> tuple[bytes, str]:
+    """Give the message in field 1, a resource or a scope, and the URL of its schema."""
+    return b"".join([data[a:b] for a, b in held[0x0A]]), _last_text(data, held, counts)
 
 
 def _last_text(data: bytes, held: _Fields, counts: otlp.Counts) -> str:

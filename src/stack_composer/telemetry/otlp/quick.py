@@ -100,22 +100,17 @@ class Encoder:
         return to_protobuf.encode(data)
 
     def _resource_spans(self, held: otlp.ResourceSpans) -> bytes:
-        write = to_protobuf.writers(otlp.ResourceSpans)
-        parts = [write["resource"](held.resource, 1)]
-        parts += [self._scope_spans(some) for some in held.scope_spans]
-        parts.append(write["schema_url"](held.schema_url, 1))
-        return _RESOURCE_SPANS + with_length(b"".join(parts))
+        inner = [self._scope_spans(some) for some in held.scope_spans]
+        return _RESOURCE_SPANS + _enclosed("resource", held, inner, 1)
 
     def _scope_spans(self, some: otlp.ScopeSpans) -> bytes:
-        write = to_protobuf.writers(otlp.ScopeSpans)
-        parts = [write["scope"](some.scope, 2)]
+        inner = []
         for span in some.spans:
             raw = self._span(span)
             size = len(raw)
-            parts.append(_OPENINGS[size] if size < len(_OPENINGS) else _SPANS + varint(size))
-            parts.append(raw)
-        parts.append(write["schema_url"](some.schema_url, 2))
-        return _SCOPE_SPANS + with_length(b"".join(parts))
+            inner.append(_OPENINGS[size] if size < len(_OPENINGS) else _SPANS + varint(size))
+            inner.append(raw)
+        return _SCOPE_SPANS + _enclosed("scope", some, inner, 2)
 
     def _span(self, span: otlp.Span) -> bytes:
         name = self._names.get((span.name, span.kind))
@@ -144,20 +139,15 @@ class Encoder:
         return raw
 
     def _resource_logs(self, held: otlp.ResourceLogs) -> bytes:
-        write = to_protobuf.writers(otlp.ResourceLogs)
-        parts = [write["resource"](held.resource, 1)]
-        parts += [self._scope_logs(some) for some in held.scope_logs]
-        parts.append(write["schema_url"](held.schema_url, 1))
-        return _RESOURCE_LOGS + with_length(b"".join(parts))
+        inner = [self._scope_logs(some) for some in held.scope_logs]
+        return _RESOURCE_LOGS + _enclosed("resource", held, inner, 1)
 
     def _scope_logs(self, some: otlp.ScopeLogs) -> bytes:
-        write = to_protobuf.writers(otlp.ScopeLogs)
-        parts = [write["scope"](some.scope, 2)]
+        inner: list[bytes] = []
         for record in some.log_records:
             raw = self._log(record)
-            parts += (_LOGS, varint(len(raw)), raw)
-        parts.append(write["schema_url"](some.schema_url, 2))
-        return _SCOPE_LOGS + with_length(b"".join(parts))
+            inner += (_LOGS, varint(len(raw)), raw)
+        return _SCOPE_LOGS + _enclosed("scope", some, inner, 2)
 
     def _log(self, record: otlp.LogRecord) -> bytes:
         severity = self._severities.get((record.severity_number, record.severity_text))
@@ -293,6 +283,14 @@ class _Attributes:
 def _make_room(known: dict[Any, bytes]) -> None:
     if len(known) >= LEARNT_MAX:
         known.clear()
+
+
+def _enclosed(whose: str, held: Any, inner: list[bytes], depth: int) -> bytes:
+    """Put what is ``inner`` between the resource or scope that it is of, and its schema."""
+    write = to_protobuf.writers(type(held))
+    begin = write[whose](getattr(held, whose), depth)
+    end = write["schema_url"](held.schema_url, depth)
+    return with_length(b"".join((begin, *inner, end)))
 
 
 def _head(span: otlp.Span) -> bytes:
