@@ -16,6 +16,7 @@ import pytest
 from cli_running import ok, ok_json, refusal, run
 from stack_composer.telemetry.schedule import plans
 from stack_composer.telemetry.schedule.plans import METHODS, plan_job, with_line, without_line
+from systemctl import home_with_systemctl
 
 ODD = ["/opt/a b/py", 'say "hi"', "100%", "$HOME", "back\\slash", "it's"]
 VARIABLES = {"STACK_COMPOSER_TELEMETRY_DIR": "/data/50 % off/$x"}
@@ -108,26 +109,8 @@ def test_a_task_of_windows_calls_a_file_that_sets_and_calls() -> None:
 
 @pytest.fixture
 def home(tmp_path: Path) -> dict[str, str]:
-    """A user with a stand-in for systemctl that notes what it is told.
-
-    The real one needs a running systemd, which a build machine does not have; what the
-    units mean is checked by systemd-analyze above.
-    """
-    programs = tmp_path / "bin"
-    programs.mkdir()
-    control = programs / "systemctl"
-    control.write_text(
-        f'#!/bin/sh\necho "$@" >> {tmp_path}/told\n'
-        f'case "$*" in *is-enabled*) test -e {tmp_path}/enabled;;\n'
-        f" *enable*) : > {tmp_path}/enabled;; *disable*) rm {tmp_path}/enabled;; esac\n"
-    )
-    control.chmod(0o755)
-    return {
-        "HOME": str(tmp_path),
-        "XDG_CONFIG_HOME": str(tmp_path / "config"),
-        "PATH": f"{programs}:{os.environ['PATH']}",
-        "STACK_COMPOSER_TELEMETRY_DIR": str(tmp_path / "t 1"),
-    }
+    """What the units mean is checked by systemd-analyze, above."""
+    return home_with_systemctl(tmp_path)
 
 
 @posix

@@ -17,6 +17,7 @@ from cli_running import ok, ok_json, refusal, run
 from stack_composer.telemetry.schedule import services
 from stack_composer.telemetry.schedule.plans import Job
 from stack_composer.telemetry.schedule.services import METHODS, plan_service
+from systemctl import home_with_systemctl
 
 ODD = ["/opt/a b/py", 'say "hi"', "100%", "$HOME", "back\\slash", "it's"]
 VARIABLES = {"STACK_COMPOSER_TELEMETRY_DIR": "/data/50 % off/$x"}
@@ -120,25 +121,7 @@ def test_a_task_of_windows_begins_at_log_in_and_has_no_end() -> None:
 
 @pytest.fixture
 def home(tmp_path: Path) -> dict[str, str]:
-    """A user with a stand-in for systemctl that notes what it is told.
-
-    The real one needs a running systemd, which a build machine does not have.
-    """
-    programs = tmp_path / "bin"
-    programs.mkdir()
-    control = programs / "systemctl"
-    control.write_text(
-        f'#!/bin/sh\necho "$@" >> {tmp_path}/told\n'
-        f'case "$*" in *is-enabled*) test -e {tmp_path}/enabled;;\n'
-        f" *enable*) : > {tmp_path}/enabled;; *disable*) rm {tmp_path}/enabled;; esac\n"
-    )
-    control.chmod(0o755)
-    return {
-        "HOME": str(tmp_path),
-        "XDG_CONFIG_HOME": str(tmp_path / "config"),
-        "PATH": f"{programs}:{os.environ['PATH']}",
-        "STACK_COMPOSER_TELEMETRY_DIR": str(tmp_path / "t 1"),
-    }
+    return home_with_systemctl(tmp_path)
 
 
 @posix
