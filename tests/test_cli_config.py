@@ -48,6 +48,15 @@ def test_show_is_toml_that_says_the_same_when_read_again(config: Path) -> None:
     assert ok("telemetry", "config", "show") == said
 
 
+def test_show_keeps_the_signature_of_an_address(config: Path) -> None:
+    secret = "fake" + "0123456789abcdef"
+    address = "https://store.example/bucket/{name}"
+    config.write_text(f'[upload]\nendpoint = "{address}?signature={secret}"\n')
+    for shown in (ok("telemetry", "config", "show"), ok("telemetry", "config", "show", "--json")):
+        assert secret not in shown
+        assert f"{address}?..." in shown
+
+
 def test_show_tells_where_each_value_comes_from(config: Path, tmp_path: Path) -> None:
     config.write_text("[telemetry]\nlocal_retention_days = 7\n")
     environ = {"OTEL_SERVICE_NAME": "shop"}

@@ -178,6 +178,13 @@ def test_plain_http_is_for_this_computer(scene: Scene) -> None:
     assert "https://" in hint
 
 
+@pytest.mark.parametrize("to", ["", "nonsense", "127.0.0.1:4318", "https://h:99999"])
+def test_a_mistake_in_to_is_told_of_it(scene: Scene, to: str) -> None:
+    what, hint = scene.refusal("--yes", "--to", to, code=2)
+    assert "--to" in what
+    assert hint
+
+
 def test_without_a_destination_it_says_which_setting_is_missing(scene: Scene) -> None:
     scene.configure(endpoint=" ")
     what, _ = scene.refusal("--yes")

@@ -440,6 +440,20 @@ def test_a_consent_that_is_withdrawn_ends_it_within_a_second(scene: Scene) -> No
         assert sorted(names_of(server.taken)) == ["last", *numbered(0, 10)]
 
 
+def test_a_consent_withdrawn_and_given_again_at_once_was_withdrawn(scene: Scene) -> None:
+    """Between two looks: what waited meanwhile must not go under the new one."""
+    scene.write("http://127.0.0.1:9", ["file", HTTP])
+    scene.consent()
+    gate = stream.Gate(scene.config, scene.origin())
+    assert gate.is_open()
+    scene.withdraw()
+    scene.consent()
+    assert not gate.is_open()
+    assert not gate.is_open(), "until whoever sends has given up what waited"
+    gate.enter()
+    assert gate.is_open()
+
+
 def test_after_a_withdrawal_nothing_knocks_any_more(scene: Scene) -> None:
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
@@ -521,9 +535,7 @@ def test_a_consent_is_asked_for_before_each_request(scene: Scene) -> None:
         assert 0 < len(ids_of(server.got)) < 1_000
 
 
-def test_what_waited_under_a_consent_that_was_withdrawn_is_not_sent_later(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_waited_under_a_consent_that_was_withdrawn_is_not_sent_later(scene: Scene) -> None:
     with serving(lambda _got: Answer(503)) as server:
         scene.write(server.url, ["file", HTTP], rest="close_s_max = 0.1")
         scene.consent()
@@ -532,9 +544,6 @@ def test_what_waited_under_a_consent_that_was_withdrawn_is_not_sent_later(
         telemetry.shutdown()
         assert len(scene.queues()) == 1
         scene.withdraw()
-        from stack_composer.telemetry.upload import consent
-
-        monkeypatch.setattr(consent, "utc_text", lambda _ns: "2030-01-01T00:00:00Z")
         scene.consent()
         server.judge = lambda _got: OK
         scene.configure()

@@ -53,6 +53,9 @@ def _plain(kind: str, value: Any) -> Any:
     """Return a value as it could stand in the file."""
     if kind == "rules":
         return [rule.fields for rule in value]
+    if kind == "url":
+        # A query may be a signature, which is a credential.
+        return f"{value.partition('?')[0]}?..." if "?" in value else value
     if kind == "exceptions":
         return {key: list(entries) for key, entries in value}
     return list(value) if isinstance(value, (tuple, frozenset)) else value

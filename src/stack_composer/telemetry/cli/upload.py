@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from stack_composer.telemetry import effects
 from stack_composer.telemetry.cli import output, places
+from stack_composer.telemetry.cli.destinations import origin_of
 from stack_composer.telemetry.cli.parser import (
     UsageError,
     add_folder,
@@ -132,6 +133,7 @@ def _config(args: argparse.Namespace) -> Config:
     if args.dir is not None:
         given["directory"] = places.absolute(args.dir, "--dir")
     if args.to is not None:
+        origin_of(args.to)  # So that a mistake is told of --to, not of the configuration.
         given["upload_endpoint"] = args.to
     return load_config(given)
 

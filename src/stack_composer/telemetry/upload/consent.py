@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from stack_composer.telemetry import effects
 from stack_composer.telemetry.errors import NotAllowedError, StoreError
-from stack_composer.telemetry.query.duration import utc_text
 from stack_composer.telemetry.upload.audit import audit_of
+from stack_composer.telemetry.upload.entries import time_text
 from stack_composer.telemetry.upload.private import alone, read_private, write_private
 
 if TYPE_CHECKING:
@@ -64,10 +64,12 @@ class Consents(NamedTuple):
     Attributes:
         given: All of them, one an origin at most.
         problem: Why the file counts for nothing, or "".
+        hint: What makes it count, or "".
     """
 
     given: tuple[Consent, ...]
     problem: str = ""
+    hint: str = ""
 
     def lookup(self, origin: str) -> Consent | None:
         """The consent to one origin, of whatever version of the policy; None without one."""
@@ -92,7 +94,7 @@ def read_consents(config: Config) -> Consents:
     except FileNotFoundError:
         return Consents(())
     except StoreError as error:
-        return Consents((), str(error))
+        return Consents((), str(error), error.hint)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return Consents((), f"{path} cannot be understood")
 
@@ -139,7 +141,8 @@ def give(config: Config, origin: str, *, by: str) -> list[Consent]:
             f"no consent can be given while do_not_track is set ({config.origin['do_not_track']})",
             hint="unset DO_NOT_TRACK first, if you mean it",
         )
-    date = utc_text(effects.wall_ns() // 10**9 * 10**9)
+    # To the microsecond: one that is given anew is told from the one before.
+    date = time_text(effects.wall_ns())
     path = consent_path(config)
     with alone(_lock_path(path)):
         held = {one.origin: one for one in read_consents(config).given}

@@ -84,7 +84,7 @@ def _consented(consents: Consents, origin: str) -> Permission:
     consent = consents.lookup(origin)
     give = f"run 'stack-composer telemetry consent give --to {origin}'"
     if consents.problem:
-        return _no(f"no consent: {consents.problem}", give, may_ask=True)
+        return _no(f"no consent: {consents.problem}", consents.hint or give, may_ask=True)
     if consent is None:
         return _no(f"no consent to {origin}", give, may_ask=True)
     if consent.policy_version != POLICY_VERSION:

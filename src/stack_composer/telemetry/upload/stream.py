@@ -112,6 +112,8 @@ class Gate:
 
     Attributes:
         consent: The date of the consent that holds, "" without one.
+        is_renewed: That consent is another than the one before, so it was withdrawn in
+            between: closed until ``enter``.
         decision: What was found out last.
     """
 
@@ -122,6 +124,7 @@ class Gate:
         self._config_signature = signature(config.config_path)
         self._consent_signature: tuple[int, ...] | None = (-1,)
         self.consent = ""
+        self.is_renewed = False
         self.decision = Permission(allowed=False, reason="", hint="")
 
     def is_open(self) -> bool:
@@ -142,8 +145,14 @@ class Gate:
             consents = read_consents(self._config)
             self.decision = permission_for(self._config, consents, self._origin)
             given = [consents.lookup(one) for one in self._origin.split()]
+            before = self.consent
             self.consent = max((one.date for one in given if one is not None), default="")
-        return self.decision.allowed
+            self.is_renewed = bool(before and self.consent and self.consent != before)
+        return self.decision.allowed and not self.is_renewed
+
+    def enter(self) -> None:
+        """Note that whoever asks knows of a consent that is another one."""
+        self.is_renewed = False
 
 
 class _Line(NamedTuple):
@@ -284,6 +293,7 @@ class Stream:
             self._destination = destination_of(self._config, self._purpose)
             self._gate = Gate(self._config, self._destination.origin)
         is_open = self._gate.is_open()
+        self._gate.enter()
         if not is_open:
             self.problem = self._gate.decision.reason
             if self._line is not None:
